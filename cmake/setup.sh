@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that Throttl needs, and nothing when they are all there.
+#   bash cmake/setup.sh library   what building and linking the library takes
+#   bash cmake/setup.sh tests     that, and what tests/run.sh uses
+set -euo pipefail
+
+library=(g++ cmake ninja-build pkg-config ccache libabsl-dev libsqlite3-dev libxxhash-dev
+         libssl-dev zlib1g-dev libutfcpp-dev tzdata)
+tests=(doctest-dev librapidcheck-dev clang clang-tidy clang-format python3 gdb bindfs fuse3 sqlite3
+       procps util-linux)
+
+case "${1:-}" in
+  library) wanted=("${library[@]}") ;;
+  tests) wanted=("${library[@]}" "${tests[@]}") ;;
+  *) echo "usage: bash cmake/setup.sh library|tests" >&2; exit 2 ;;
+esac
+
+if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
+  echo "setup.sh installs packages on Debian 12 and Ubuntu 22.10 or newer only; elsewhere, install" \
+       "the like of: ${wanted[*]}" >&2
+  exit 0  # they may be there: the configure step says what is not
+fi
+
+# The virtual package pkg-config is provided by pkgconf in newer releases, and so on: a package
+# counts as there when dpkg knows it, or something that provides it, as installed.
+installed=" $(dpkg-query --show -f '${db:Status-Status}:${Package} ${Provides}\n' |
+  sed -n 's/^installed://p' | sed 's/([^)]*)//g' | tr ',\n' '  ' | tr -s ' ') "
+missing=()
+for package in "${wanted[@]}"; do
+  [[ "$installed" == *" $package "* ]] || missing+=("$package")
+done
+(( ${#missing[@]} )) || exit 0
+
+as_root=()
+if [[ "$(id -u)" != 0 ]]; then
+  if ! command -v sudo >/dev/null || ! sudo -n true 2>/dev/null; then
+    echo "setup.sh needs root, or sudo without a password, to install: ${missing[*]}" >&2
+    echo "Ask an administrator to run: apt-get install ${missing[*]}" >&2
+    exit 1
+  fi
+  as_root=(sudo -n)
+fi
+echo "installing ${missing[*]}"
+"${as_root[@]}" apt-get -qq update
+"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq --yes --no-install-recommends \
+  -o Dpkg::Use-Pty=0 install "${missing[@]}" </dev/null

@@ -1,0 +1,128 @@
+// An Engine manages API keys and decides, in process, whether a key may make a request now.
+//
+// Thread safety: all methods may be called from any thread, and after fork from both processes.
+// Destroying it is not a call: end the others first.
+//
+//   auto engine = throttl::Engine::Open("throttl.db");
+//   auto issued = (*engine)->CreateKey({.owner_id = "acme", .plan_id = "free", .name = "prod"});
+//   auto keys = (*engine)->ListKeys({.owner_id = "acme"});
+#ifndef THROTTL_ENGINE_H_
+#define THROTTL_ENGINE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "throttl/clock.h"
+#include "throttl/decision.h"
+#include "throttl/event.h"
+#include "throttl/key.h"
+#include "throttl/plan.h"
+#include "throttl/usage.h"
+
+namespace throttl {
+
+class QuotaStore;
+
+// What Validate does when a known key has no units in hand and the store cannot be asked. A secret
+// that is not known yet is always refused then: this is about counting, not about who someone is.
+enum class StoreFailure : std::uint8_t { kRefuse = 1, kAllow = 2 };
+
+enum class LogLevel : std::uint8_t { kInfo = 1, kWarning = 2, kError = 3 };
+
+// A key for digests, kept outside the store. The highest version is used for new digests; the
+// others still verify.
+struct Pepper {
+  std::int32_t version = 1;  // 1..1000
+  Secret value = {};         // 16..64 bytes
+};
+
+struct EngineOptions {
+  StoreFailure on_store_failure = StoreFailure::kRefuse;
+  // One thread, started by the first call that needs it. Without it nothing is settled until Flush
+  // is called.
+  bool settle_thread = true;
+  absl::Duration settle_interval = absl::Milliseconds(250);  // 10 ms..60 s
+  std::string secret_prefix = "thr_live";                    // [a-z0-9_]{2,32}
+  std::vector<Plan> seed_plans = DefaultPlans();  // written when the store is first opened
+  std::vector<Pepper> peppers = {};
+  std::int64_t cached_keys_max = 1'000'000;      // 1..2^30; about 300 bytes each when full
+  std::int64_t active_subjects_max = 1'000'000;  // slots of the lease table, 64 bytes each
+  std::int64_t rate_slots_max = 1'000'000;       // 16 bytes each
+  std::shared_ptr<Clock> clock = nullptr;        // nullptr: the system's
+  std::function<void(std::span<std::uint8_t>)> random =
+      nullptr;  // nullptr: getrandom; for tests only
+  std::function<void(LogLevel, std::string_view)> log =
+      nullptr;  // called by the settle thread; nullptr: silence
+};
+
+class Engine {
+ public:
+  // Opens or makes the store at `url`: "memory:", or a file path or "sqlite:PATH", with the store's
+  // own options as parameters: "sqlite:/var/lib/throttl.db?durability=power". Other stores: Create.
+  // FailedPrecondition: the file is of a newer version, of another program, or on a network file
+  // system.
+  static absl::StatusOr<std::unique_ptr<Engine>> Open(std::string_view url,
+                                                      EngineOptions options = {});
+  // On a store of your own. Engines may share one store: they then act like processes that share a
+  // file.
+  static absl::StatusOr<std::unique_ptr<Engine>> Create(std::shared_ptr<QuotaStore> store,
+                                                        EngineOptions options = {});
+  ~Engine();  // Close, whose status is lost
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // Keys. Errors of all: InvalidArgument (says which field and bound), NotFound (also for another
+  // owner's key), Unavailable (nothing is known of the outcome; repeat the call). When a call
+  // returns OK, every process on this machine decides by it.
+  absl::StatusOr<IssuedKey> CreateKey(const Key& key,
+                                      const Caller& caller = {});  // AlreadyExists: the id
+  absl::StatusOr<ImportReport> ImportKeys(std::span<const ImportedKey> keys,
+                                          const Caller& caller = {});
+  absl::StatusOr<IssuedKey> RotateKey(std::string_view key_id, const RotateOptions& options = {},
+                                      const Caller& caller = {});  // FailedPrecondition: revoked
+  absl::StatusOr<Key> UpdateKey(const Key& key,
+                                const Caller& caller = {});  // Aborted: changed since it was read
+  absl::Status RevokeKey(std::string_view key_id,
+                         const Caller& caller = {});  // OK when it was revoked already
+  absl::StatusOr<Key> GetKey(std::string_view key_id, const Caller& caller = {});
+  absl::StatusOr<Page<Key>> ListKeys(const KeyQuery& query = {},
+                                     const Caller& caller = {});  // oldest first
+
+  // Plans. A change holds at once for the running period: what was used stays used.
+  absl::StatusOr<Plan> PutPlan(
+      const Plan& plan, const Caller& caller = {});  // makes or replaces it; Aborted: version
+  absl::Status DeletePlan(std::string_view plan_id,
+                          const Caller& caller = {});  // FailedPrecondition: keys are on it
+  absl::StatusOr<Plan> GetPlan(std::string_view plan_id);
+  absl::StatusOr<std::vector<Plan>> ListPlans();
+
+  // The event log after `after_seq`, oldest first, at most `count_max` (1..1000).
+  absl::StatusOr<std::vector<Event>> ReadEvents(std::int64_t after_seq, std::int32_t count_max,
+                                                const Caller& caller = {});
+
+  // A consistent copy of the store while it is in use. Unimplemented where the store has its own
+  // tools.
+  absl::Status Backup(std::string_view destination);
+  // Ends the engine. Afterwards every call is FailedPrecondition. Closing again is OK.
+  absl::Status Close();
+
+  const std::shared_ptr<QuotaStore>& store() const;
+
+ private:
+  class Impl;
+  explicit Engine(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace throttl
+
+#endif  // THROTTL_ENGINE_H_

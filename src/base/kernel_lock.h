@@ -1,0 +1,62 @@
+// A KernelLock excludes other processes, and other KernelLocks of this process, while it is held; the
+// kernel releases it when its holder dies.
+//
+// It is a byte-range lock of the open file description (fcntl F_OFD_SETLK) on a file of its own. Two bytes
+// are used: whoever wants the lock first takes a place at the queue (byte 1), then the lock itself (byte 0),
+// then leaves the queue. A holder that releases and comes again at once so finds the next one already at the
+// queue, and nobody starves. The kernel's own waiting has no bound, so both bytes are polled.
+//
+// Thread safety: all methods from any thread; threads of one process exclude each other too.
+//
+//   KernelLock gate("throttl.db-gate");
+//   THROTTL_RETURN_IF_ERROR(gate.Acquire(absl::Seconds(5)));
+//   ...
+//   gate.Release();
+#ifndef THROTTL_SRC_BASE_KERNEL_LOCK_H_
+#define THROTTL_SRC_BASE_KERNEL_LOCK_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+
+#include "src/base/mutex.h"
+
+namespace throttl::internal {
+
+class ABSL_LOCKABLE KernelLock {
+ public:
+  // The file at `path` is made with mode 0600 by the first Acquire, and is never removed.
+  explicit KernelLock(std::string path);
+  ~KernelLock();
+  KernelLock(const KernelLock&) = delete;
+  KernelLock& operator=(const KernelLock&) = delete;
+
+  // Waits at most `timeout`. Unavailable: another holder kept it so long. FailedPrecondition,
+  // ResourceExhausted: the file cannot be opened or made. Not re-entrant.
+  absl::Status Acquire(absl::Duration timeout) ABSL_EXCLUSIVE_TRYLOCK_FUNCTION(true);
+
+  // REQUIRES: this thread holds the lock.
+  void Release() ABSL_UNLOCK_FUNCTION();
+
+  // Around a fork: CloseForFork waits until no thread of this process holds the lock, closes the descriptor
+  // (a child would share the lock through it, and drop it) and keeps others out until ResumeAfterFork.
+  void CloseForFork() ABSL_EXCLUSIVE_LOCK_FUNCTION();
+  void ResumeAfterFork() ABSL_UNLOCK_FUNCTION();
+
+  const std::string& path() const { return path_; }
+
+ private:
+  absl::Status OpenFile();
+  absl::Status AcquireFile(absl::Time deadline, absl::Duration timeout);
+  bool IsStillThere() const;
+  void CloseFile();
+
+  const std::string path_;
+  TimedMutex mutex_;
+  int file_ = -1;  // guarded by mutex_
+};
+
+}  // namespace throttl::internal
+
+#endif  // THROTTL_SRC_BASE_KERNEL_LOCK_H_

@@ -1,0 +1,119 @@
+#include "throttl/settle.h"
+
+#include <algorithm>
+#include <limits>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "throttl/plan.h"
+
+namespace throttl {
+namespace {
+
+// The seq of a lease whose holder was retired: it fences the calls that are still under way.
+constexpr std::int64_t kRetiredSeq = std::numeric_limits<std::int64_t>::max();
+
+// Raises every threshold that is reached and was not raised yet: those that one settle jumps over
+// are told in order. `limit` is at most 2^48 and `percent` at most 1000, so the product fits.
+void RaiseAlerts(const SettleRow& row, absl::Time now, Counter& counter,
+                 std::vector<Event>& events) {
+  if (!counter.limit.has_value() || *counter.limit == 0) return;
+  const std::int64_t consumed = counter.used + counter.forfeited;
+  for (const std::int32_t percent : row.alert_percents) {
+    if (percent <= counter.alerted_percent) continue;
+    if (consumed < (*counter.limit * percent + 99) / 100) break;
+    counter.alerted_percent = percent;
+    Event event;
+    event.id = absl::StrCat(row.counter.subject, ".", absl::ToUnixSeconds(row.counter.period_start),
+                            ".", percent, ".", counter.limit_version);
+    event.type = event_type::kQuotaThreshold;
+    event.at = now;
+    event.owner_id = row.owner_id;
+    event.key_id = row.key_id;
+    event.data = absl::StrCat("{\"percent\":", percent, ",\"used\":", consumed,
+                              ",\"limit\":", *counter.limit, "}");
+    events.push_back(std::move(event));
+  }
+}
+
+SettleReply Reply(SettleCode code, const Counter& counter, const Lease& lease) {
+  return {code,          lease.allowance,       counter.used,  counter.charged, counter.forfeited,
+          counter.limit, counter.limit_version, counter.recall};
+}
+
+// The units that `row` gets on top of what its lease has kept.
+std::int64_t GrantFor(const SettleRow& row, absl::Time now, const Counter& counter,
+                      const Lease& lease) {
+  const bool in_period =
+      now >= row.counter.period_start && (!row.period_end || now < *row.period_end);
+  if (!in_period || row.close) return 0;
+  // A lease has room for kLimitMax units, and the sum over all leases for an int64: without a limit
+  // these are what ends.
+  const std::int64_t room = std::min(kLimitMax - lease.allowance,
+                                     std::numeric_limits<std::int64_t>::max() - counter.charged);
+  const std::int64_t free = counter.limit ? *counter.limit - counter.charged : room;
+  const std::int64_t granted = std::min(row.want, free);
+  return granted <= 0 || granted < row.want_min ? 0 : granted;
+}
+
+// Whether some holder should be asked to give back: this one went short while others had units.
+bool RecallAfter(const SettleRow& row, std::int64_t granted, const Counter& counter,
+                 const Lease& lease) {
+  if (granted > 0) return false;
+  if (row.want <= 0) return counter.recall;
+  return counter.charged - counter.used - counter.forfeited > lease.allowance - lease.used;
+}
+
+}  // namespace
+
+SettleReply ApplySettle(const SettleRow& row, absl::Time now,
+                        std::optional<absl::Duration> lease_ttl, Counter& counter, Lease& lease,
+                        std::vector<Event>& events) {
+  if (row.seq < lease.seq || lease.seq == kRetiredSeq) {
+    return Reply(SettleCode::kStale, counter, lease);
+  }
+  if (row.seq == lease.seq) return Reply(SettleCode::kApplied, counter, lease);
+  if (row.used < 0 || row.used > row.keep || row.keep > lease.allowance) {
+    return Reply(SettleCode::kInvalid, counter, lease);
+  }
+  if (lease.state == LeaseState::kLost) counter.forfeited -= lease.allowance - lease.used;
+  if (lease.state != LeaseState::kOpen) ++counter.open_leases;
+  lease.state = LeaseState::kOpen;
+  if (row.limit_version >= counter.limit_version) {
+    if (row.limit_version > counter.limit_version) counter.alerted_percent = 0;
+    counter.limit = row.limit;
+    counter.limit_version = row.limit_version;
+  }
+  counter.period_end = row.period_end;
+  counter.used += row.used - lease.used;
+  counter.charged += row.keep - lease.allowance;
+  lease.used = row.used;
+  lease.allowance = row.keep;
+  lease.seq = row.seq;
+  lease.expires_at = lease_ttl ? std::optional(now + *lease_ttl) : std::nullopt;
+  const std::int64_t granted = GrantFor(row, now, counter, lease);
+  lease.allowance += granted;
+  counter.charged += granted;
+  counter.recall = RecallAfter(row, granted, counter, lease);
+  if (row.close) {
+    lease.state = LeaseState::kClosed;
+    --counter.open_leases;
+  }
+  RaiseAlerts(row, now, counter, events);
+  return Reply(SettleCode::kApplied, counter, lease);
+}
+
+void ApplyRetire(LeaseState end, Counter& counter, Lease& lease) {
+  if (lease.state != LeaseState::kOpen || end == LeaseState::kOpen) return;
+  --counter.open_leases;
+  lease.state = end;
+  if (end == LeaseState::kClosed) {
+    lease.seq = kRetiredSeq;
+    counter.charged -= lease.allowance - lease.used;
+    lease.allowance = lease.used;
+  } else {
+    counter.forfeited += lease.allowance - lease.used;
+  }
+}
+
+}  // namespace throttl

@@ -1,0 +1,208 @@
+#include "src/store/sqlite/sqlite_counting.h"
+
+#include <bit>
+#include <limits>
+
+#include "src/base/status_macros.h"
+#include "src/store/sqlite/sqlite_log.h"
+#include "src/store/sqlite/sqlite_record_parts.h"
+#include "src/store/sqlite/sqlite_records.h"
+
+namespace throttl::internal {
+namespace {
+
+std::int64_t HolderBits(HolderId holder) {
+  return std::bit_cast<std::int64_t>(static_cast<std::uint64_t>(holder));
+}
+
+absl::Status WriteCounter(SqliteConnection& db, const CounterId& id, const Counter& counter) {
+  SqliteStatement write(
+      db,
+      "INSERT INTO counter(subject, period_start, period_end, unit_limit, limit_version, used, "
+      "charged, forfeited, open_leases, alerted_percent, recall) "
+      "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) "
+      "ON CONFLICT(subject, period_start) DO UPDATE SET period_end = ?3, unit_limit = ?4, "
+      "limit_version = ?5, used = ?6, charged = ?7, forfeited = ?8, open_leases = ?9, "
+      "alerted_percent = ?10, recall = ?11");
+  write.Bind(id.subject)
+      .Bind(absl::ToUnixSeconds(id.period_start))
+      .Bind(ToMillis(counter.period_end))
+      .Bind(counter.limit)
+      .Bind(counter.limit_version)
+      .Bind(counter.used)
+      .Bind(counter.charged)
+      .Bind(counter.forfeited)
+      .Bind(counter.open_leases)
+      .Bind(counter.alerted_percent)
+      .Bind(std::int64_t{counter.recall});
+  return write.Finish();
+}
+
+absl::StatusOr<Lease> ReadLease(SqliteConnection& db, const CounterId& id, HolderId holder) {
+  SqliteStatement read(db,
+                       "SELECT state, seq, allowance, used, expires_at FROM lease "
+                       "WHERE subject = ? AND period_start = ? AND holder = ?");
+  read.Bind(id.subject).Bind(absl::ToUnixSeconds(id.period_start)).Bind(HolderBits(holder));
+  if (!read.Step()) {
+    THROTTL_RETURN_IF_ERROR(read.status());
+    return Lease{};
+  }
+  return Lease{.state = static_cast<LeaseState>(read.Int(0)),
+               .seq = read.Int(1),
+               .allowance = read.Int(2),
+               .used = read.Int(3),
+               .expires_at = FromMillis(read.OptionalInt(4))};
+}
+
+absl::Status WriteLease(SqliteConnection& db, const CounterId& id, HolderId holder,
+                        const Lease& lease) {
+  SqliteStatement write(
+      db,
+      "INSERT INTO lease(subject, period_start, holder, state, seq, allowance, used, expires_at) "
+      "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT(subject, period_start, holder) "
+      "DO UPDATE SET state = ?4, seq = ?5, allowance = ?6, used = ?7, expires_at = ?8");
+  write.Bind(id.subject)
+      .Bind(absl::ToUnixSeconds(id.period_start))
+      .Bind(HolderBits(holder))
+      .Bind(static_cast<std::int64_t>(lease.state))
+      .Bind(lease.seq)
+      .Bind(lease.allowance)
+      .Bind(lease.used)
+      .Bind(ToMillis(lease.expires_at));
+  return write.Finish();
+}
+
+absl::Status WriteUsage(SqliteConnection& db, HolderId holder, const UsageRow& row) {
+  SqliteStatement write(
+      db,
+      "INSERT INTO usage_hour(key_id, start_at, holder, allowed, units, rate_limited, "
+      "quota_exceeded, refused_otherwise) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) "
+      "ON CONFLICT(key_id, start_at, holder) DO UPDATE SET allowed = ?4, units = ?5, "
+      "rate_limited = ?6, quota_exceeded = ?7, refused_otherwise = ?8");
+  write.Bind(row.key_id)
+      .Bind(absl::ToUnixMillis(row.hour.start))
+      .Bind(HolderBits(holder))
+      .Bind(row.hour.allowed)
+      .Bind(row.hour.units)
+      .Bind(row.hour.rate_limited)
+      .Bind(row.hour.quota_exceeded)
+      .Bind(row.hour.refused_otherwise);
+  return write.Finish();
+}
+
+// One statement for each way to ask: by key, by owner, everything. Parameters 1 to 4 are key, owner, from
+// and to in all of them.
+const char* UsageSql(const UsageQuery& query) {
+#define THROTTL_USAGE_HEAD                                                           \
+  "SELECT start_at, sum(allowed), sum(units), sum(rate_limited), "                   \
+  "sum(quota_exceeded), sum(refused_otherwise) FROM usage_hour "
+#define THROTTL_USAGE_TAIL " AND start_at >= ?3 AND start_at < ?4 GROUP BY start_at ORDER BY start_at"
+  if (!query.key_id.empty()) {
+    return THROTTL_USAGE_HEAD
+        "WHERE key_id = ?1 AND (?2 = '' OR EXISTS (SELECT 1 FROM api_key "
+        "WHERE id = ?1 AND owner_id = ?2))" THROTTL_USAGE_TAIL;
+  }
+  if (!query.owner_id.empty()) {
+    return THROTTL_USAGE_HEAD
+        "WHERE ?1 = '' AND key_id IN (SELECT id FROM api_key "
+        "WHERE owner_id = ?2)" THROTTL_USAGE_TAIL;
+  }
+  return THROTTL_USAGE_HEAD "WHERE ?1 = '' AND ?2 = ''" THROTTL_USAGE_TAIL;
+#undef THROTTL_USAGE_HEAD
+#undef THROTTL_USAGE_TAIL
+}
+
+void AddHour(const SqliteStatement& read, UsageBucket& sum) {
+  sum.allowed += read.Int(1);
+  sum.units += read.Int(2);
+  sum.rate_limited += read.Int(3);
+  sum.quota_exceeded += read.Int(4);
+  sum.refused_otherwise += read.Int(5);
+}
+
+}  // namespace
+
+absl::StatusOr<Counter> SqliteReadCounter(SqliteConnection& db, const CounterId& id) {
+  SqliteStatement read(db,
+                       "SELECT period_end, unit_limit, limit_version, used, charged, forfeited, "
+                       "open_leases, alerted_percent, recall FROM counter "
+                       "WHERE subject = ? AND period_start = ?");
+  if (!read.Bind(id.subject).Bind(absl::ToUnixSeconds(id.period_start)).Step()) {
+    THROTTL_RETURN_IF_ERROR(read.status());
+    return Counter{};
+  }
+  return Counter{.period_end = FromMillis(read.OptionalInt(0)),
+                 .limit = read.OptionalInt(1),
+                 .limit_version = read.Int(2),
+                 .used = read.Int(3),
+                 .charged = read.Int(4),
+                 .forfeited = read.Int(5),
+                 .open_leases = read.Int32(6),
+                 .alerted_percent = read.Int32(7),
+                 .recall = read.Int(8) != 0};
+}
+
+absl::StatusOr<std::vector<SettleReply>> SqliteSettle(SqliteConnection& db,
+                                                      const SettleBatch& batch) {
+  std::vector<SettleReply> replies;
+  replies.reserve(batch.rows.size());
+  std::vector<Event> events;
+  for (const SettleRow& row : batch.rows) {
+    THROTTL_ASSIGN_OR_RETURN(Counter counter, SqliteReadCounter(db, row.counter));
+    THROTTL_ASSIGN_OR_RETURN(Lease lease, ReadLease(db, row.counter, batch.holder));
+    const std::int64_t seq_before = lease.seq;
+    replies.push_back(ApplySettle(row, batch.now, batch.lease_ttl, counter, lease, events));
+    // A row that changed nothing must not make an empty counter either.
+    if (lease.seq == seq_before) continue;
+    THROTTL_RETURN_IF_ERROR(WriteCounter(db, row.counter, counter));
+    THROTTL_RETURN_IF_ERROR(WriteLease(db, row.counter, batch.holder, lease));
+  }
+  THROTTL_RETURN_IF_ERROR(SqliteAppendEvents(db, events));
+  for (const UsageRow& row : batch.usage) {
+    THROTTL_RETURN_IF_ERROR(WriteUsage(db, batch.holder, row));
+  }
+  for (const KeyActivity& activity : batch.activity) {
+    THROTTL_RETURN_IF_ERROR(SqlitePutActivity(db, activity));
+  }
+  return replies;
+}
+
+absl::Status SqliteRetireHolder(SqliteConnection& db, HolderId holder, LeaseState end) {
+  std::vector<CounterId> ids;
+  {
+    SqliteStatement read(db,
+                         "SELECT subject, period_start FROM lease WHERE holder = ? AND state = 1");
+    read.Bind(HolderBits(holder));
+    while (read.Step()) ids.push_back({read.Text(0), absl::FromUnixSeconds(read.Int(1))});
+    THROTTL_RETURN_IF_ERROR(read.status());
+  }
+  for (const CounterId& id : ids) {
+    THROTTL_ASSIGN_OR_RETURN(Counter counter, SqliteReadCounter(db, id));
+    THROTTL_ASSIGN_OR_RETURN(Lease lease, ReadLease(db, id, holder));
+    ApplyRetire(end, counter, lease);
+    THROTTL_RETURN_IF_ERROR(WriteCounter(db, id, counter));
+    THROTTL_RETURN_IF_ERROR(WriteLease(db, id, holder, lease));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<UsageBucket>> SqliteReadUsage(SqliteConnection& db,
+                                                         const UsageQuery& query) {
+  constexpr std::int64_t kFirst = std::numeric_limits<std::int64_t>::min();
+  constexpr std::int64_t kLast = std::numeric_limits<std::int64_t>::max();
+  SqliteStatement read(db, UsageSql(query));
+  read.Bind(query.key_id)
+      .Bind(query.owner_id)
+      .Bind(query.from ? absl::ToUnixMillis(BucketStart(*query.from, query.bucket)) : kFirst)
+      .Bind(query.to ? absl::ToUnixMillis(*query.to) : kLast);
+  std::vector<UsageBucket> buckets;
+  while (read.Step()) {
+    const absl::Time start = BucketStart(absl::FromUnixMillis(read.Int(0)), query.bucket);
+    if (buckets.empty() || buckets.back().start != start) buckets.push_back({.start = start});
+    AddHour(read, buckets.back());
+  }
+  THROTTL_RETURN_IF_ERROR(read.status());
+  return buckets;
+}
+
+}  // namespace throttl::internal

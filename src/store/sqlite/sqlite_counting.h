@@ -1,0 +1,30 @@
+// Counters, leases and hourly usage as rows. Each function runs inside a transaction of its caller.
+//
+// Thread safety: as the connection.
+//
+//   THROTTL_ASSIGN_OR_RETURN(std::vector<SettleReply> replies, SqliteSettle(db, batch));
+#ifndef THROTTL_SRC_STORE_SQLITE_SQLITE_COUNTING_H_
+#define THROTTL_SRC_STORE_SQLITE_SQLITE_COUNTING_H_
+
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include "throttl/quota_store.h"
+
+#include "src/store/sqlite/sqlite_connection.h"
+
+namespace throttl::internal {
+
+absl::StatusOr<std::vector<SettleReply>> SqliteSettle(SqliteConnection& db,
+                                                      const SettleBatch& batch);
+absl::StatusOr<Counter> SqliteReadCounter(SqliteConnection& db, const CounterId& id);
+absl::Status SqliteRetireHolder(SqliteConnection& db, HolderId holder, LeaseState end);
+absl::StatusOr<std::vector<UsageBucket>> SqliteReadUsage(SqliteConnection& db,
+                                                         const UsageQuery& query);
+
+}  // namespace throttl::internal
+
+#endif  // THROTTL_SRC_STORE_SQLITE_SQLITE_COUNTING_H_

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Installs a build into a temporary prefix, moves the prefix, and builds and runs the consumer
+# against it, with CMake and with pkg-config.
+#   bash tests/consumer/consumer_test.sh BUILD_DIRECTORY
+set -euo pipefail
+
+build=$(realpath "$1")
+source=$(realpath "$(dirname "${BASH_SOURCE[0]}")")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# An installed tree is often moved (a package, a container layer): nothing may remember its place.
+cmake --install "$build" --prefix "$work/first" >/dev/null
+mv "$work/first" "$work/prefix"
+if grep -rlF -e "$work/first" -e "$build" --include=*.cmake --include=*.pc "$work/prefix"; then
+  echo "these installed files remember a path of the build" >&2
+  exit 1
+fi
+
+version=$(sed -n 's/^CMAKE_PROJECT_VERSION:STATIC=//p' "$build/CMakeCache.txt")
+configure=(cmake -G Ninja -S "$source" -DCMAKE_PREFIX_PATH="$work/prefix"
+           -DCMAKE_CXX_COMPILER=g++)
+
+echo "== find_package"
+"${configure[@]}" -B "$work/cmake" -DWANTED="$version" >/dev/null
+cmake --build "$work/cmake"
+"$work/cmake/consumer" "$work/cmake.db"
+if "${configure[@]}" -B "$work/newer" -DWANTED="${version%%.*}.999" >/dev/null 2>&1; then
+  echo "version $version was found where a newer minor version was wanted" >&2
+  exit 1
+fi
+
+echo "== pkg-config"
+export PKG_CONFIG_PATH="$work/prefix/lib/pkgconfig"
+read -ra cflags <<<"$(pkg-config --cflags throttl-cpp)"
+read -ra libs <<<"$(pkg-config --libs throttl-cpp)"
+g++ -std=c++20 "${cflags[@]}" "$source/consumer.cc" "${libs[@]}" -o "$work/consumer"
+"$work/consumer" "$work/pkg-config.db"
+
+test "$(pkg-config --modversion throttl-cpp)" = "$version"
+
+echo "== clang"
+clang++ -std=c++20 -Wall -Wextra -Wpedantic -Werror "${cflags[@]}" -fsyntax-only \
+  "$source/consumer.cc"

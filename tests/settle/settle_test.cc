@@ -1,0 +1,434 @@
+// ApplySettle and ApplyRetire: each promise by itself, and 3,000 random histories.
+#include "throttl/settle.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include <doctest/doctest.h>
+#include <rapidcheck.h>
+
+#include "throttl/plan.h"
+
+#include "tests/scale.h"
+#include "tests/settle/settle_history.h"
+
+namespace throttl::testing {
+namespace {
+
+constexpr std::int64_t kMax = std::numeric_limits<std::int64_t>::max();
+const absl::Time kStart = absl::FromUnixSeconds(1767225600);
+const absl::Time kEnd = kStart + absl::Hours(24 * 31);
+
+// One counter and any number of leases, as a store would hold them.
+struct Bench {
+  Counter counter = {};
+  std::map<int, Lease> leases = {};
+  std::vector<Event> events = {};
+  absl::Time now = kStart + absl::Hours(1);
+  std::optional<absl::Duration> lease_ttl = std::nullopt;
+
+  SettleReply Settle(int holder, const SettleRow& row) {
+    return ApplySettle(row, now, lease_ttl, counter, leases[holder], events);
+  }
+  void Retire(int holder, LeaseState end) { ApplyRetire(end, counter, leases[holder]); }
+};
+
+SettleRow Row(std::int64_t seq, std::int64_t used, std::int64_t keep, std::int64_t want) {
+  SettleRow row{.counter = {"k:1", kStart},
+                .period_end = kEnd,
+                .limit = 100,
+                .limit_version = 1,
+                .alert_percents = {50, 90, 100},
+                .owner_id = "acme",
+                .key_id = "key"};
+  row.seq = seq;
+  row.used = used;
+  row.keep = keep;
+  row.want = want;
+  return row;
+}
+
+bool Same(const Counter& a, const Counter& b) {
+  return a.period_end == b.period_end && a.limit == b.limit && a.limit_version == b.limit_version &&
+         a.used == b.used && a.charged == b.charged && a.forfeited == b.forfeited &&
+         a.open_leases == b.open_leases && a.alerted_percent == b.alerted_percent &&
+         a.recall == b.recall;
+}
+
+bool Same(const Lease& a, const Lease& b) {
+  return a.state == b.state && a.seq == b.seq && a.allowance == b.allowance && a.used == b.used &&
+         a.expires_at == b.expires_at;
+}
+
+TEST_CASE("a first call opens a lease and grants what is wanted") {
+  Bench bench;
+  const SettleReply reply = bench.Settle(1, Row(1, 0, 0, 30));
+  CHECK(reply.code == SettleCode::kApplied);
+  CHECK(reply.allowance == 30);
+  CHECK(reply.used_by_all == 0);
+  CHECK(reply.charged_to_all == 30);
+  CHECK(reply.forfeited == 0);
+  CHECK(reply.limit == 100);
+  CHECK(reply.limit_version == 1);
+  CHECK_FALSE(reply.recall);
+  CHECK(bench.counter.period_end == kEnd);
+  CHECK(bench.counter.open_leases == 1);
+  CHECK(bench.leases[1].state == LeaseState::kOpen);
+  CHECK_FALSE(bench.leases[1].expires_at.has_value());
+}
+
+TEST_CASE("saying it again is harmless, and an older seq is stale: nothing changes") {
+  Bench bench;
+  bench.Settle(1, Row(5, 0, 0, 60));
+  bench.Settle(1, Row(6, 60, 60, 10));
+  const Counter counter = bench.counter;
+  const Lease lease = bench.leases[1];
+  const std::size_t events = bench.events.size();
+  const SettleReply again = bench.Settle(1, Row(6, 60, 60, 10));
+  CHECK(again.code == SettleCode::kApplied);
+  CHECK(again.allowance == 70);
+  CHECK(bench.Settle(1, Row(5, 0, 0, 60)).code == SettleCode::kStale);
+  CHECK(Same(bench.counter, counter));
+  CHECK(Same(bench.leases[1], lease));
+  CHECK(bench.events.size() == events);
+}
+
+TEST_CASE("used > keep or keep > allowance is invalid: nothing changes") {
+  Bench bench;
+  bench.Settle(1, Row(1, 0, 0, 30));
+  const Counter counter = bench.counter;
+  const Lease lease = bench.leases[1];
+  CHECK(bench.Settle(1, Row(2, 11, 10, 5)).code == SettleCode::kInvalid);
+  CHECK(bench.Settle(1, Row(2, 0, 31, 5)).code == SettleCode::kInvalid);
+  CHECK(bench.Settle(1, Row(2, -1, 10, 5)).code == SettleCode::kInvalid);
+  CHECK(bench.Settle(2, Row(1, 1, 1, 5)).code == SettleCode::kInvalid);
+  CHECK(Same(bench.counter, counter));
+  CHECK(Same(bench.leases[1], lease));
+  CHECK(bench.Settle(1, Row(2, 30, 30, 5)).code == SettleCode::kApplied);
+}
+
+TEST_CASE("charged is never above the limit by a grant: all that are free if so many are not") {
+  Bench bench;
+  CHECK(bench.Settle(1, Row(1, 0, 0, 80)).allowance == 80);
+  CHECK(bench.Settle(2, Row(1, 0, 0, 80)).allowance == 20);
+  CHECK(bench.Settle(3, Row(1, 0, 0, 1)).allowance == 0);
+  CHECK(bench.counter.charged == 100);
+}
+
+TEST_CASE("want_min: none rather than fewer than this") {
+  Bench bench;
+  bench.Settle(1, Row(1, 0, 0, 95));
+  SettleRow row = Row(1, 0, 0, 20);
+  row.want_min = 6;
+  CHECK(bench.Settle(2, row).allowance == 0);
+  row.seq = 2;
+  row.want_min = 5;
+  CHECK(bench.Settle(2, row).allowance == 5);
+  row = Row(1, 0, 0, 3);
+  row.limit = std::nullopt;
+  row.limit_version = 2;
+  row.want_min = 4;
+  CHECK(bench.Settle(3, row).allowance == 0);
+}
+
+TEST_CASE("keep: the rest is given back, and others get it") {
+  Bench bench;
+  bench.Settle(1, Row(1, 0, 0, 100));
+  CHECK(bench.Settle(1, Row(2, 10, 40, 0)).charged_to_all == 40);
+  CHECK(bench.Settle(2, Row(1, 0, 0, 100)).allowance == 60);
+}
+
+TEST_CASE("used may be smaller than before, after Adjust") {
+  Bench bench;
+  bench.Settle(1, Row(1, 0, 0, 50));
+  bench.Settle(1, Row(2, 50, 50, 0));
+  const SettleReply reply = bench.Settle(1, Row(3, 20, 50, 0));
+  CHECK(reply.used_by_all == 20);
+  CHECK(reply.charged_to_all == 50);
+}
+
+TEST_CASE("now decides whether the period may still grant") {
+  Bench bench;
+  bench.now = kStart - absl::Milliseconds(1);
+  CHECK(bench.Settle(1, Row(1, 0, 0, 10)).allowance == 0);
+  bench.now = kStart;
+  CHECK(bench.Settle(1, Row(2, 0, 0, 10)).allowance == 10);
+  bench.now = kEnd - absl::Milliseconds(1);
+  CHECK(bench.Settle(1, Row(3, 0, 10, 10)).allowance == 20);
+  bench.now = kEnd;
+  const SettleReply late = bench.Settle(1, Row(4, 15, 20, 10));
+  CHECK(late.allowance == 20);
+  CHECK(late.used_by_all == 15);
+  SettleRow lifetime = Row(5, 15, 20, 10);
+  lifetime.period_end = std::nullopt;
+  CHECK(bench.Settle(1, lifetime).allowance == 30);
+}
+
+TEST_CASE("the newest limit wins, and a row with an older one is told so") {
+  Bench bench;
+  SettleRow raised = Row(1, 0, 0, 10);
+  raised.limit = 200;
+  raised.limit_version = 3;
+  bench.Settle(1, raised);
+  const SettleReply reply = bench.Settle(2, Row(1, 0, 0, 1000));
+  CHECK(reply.limit == 200);
+  CHECK(reply.limit_version == 3);
+  CHECK(reply.allowance == 190);
+  SettleRow lowered = Row(2, 0, 10, 5);
+  lowered.limit = 20;
+  lowered.limit_version = 4;
+  CHECK(bench.Settle(1, lowered).allowance == 10);
+  CHECK(bench.counter.charged == 200);
+}
+
+TEST_CASE("thresholds that one settle jumps over are told in order, each once") {
+  Bench bench;
+  bench.Settle(1, Row(1, 0, 0, 100));
+  CHECK(bench.events.empty());
+  bench.Settle(1, Row(2, 49, 100, 0));
+  CHECK(bench.events.empty());
+  bench.Settle(1, Row(3, 90, 100, 0));
+  REQUIRE(bench.events.size() == 2);
+  CHECK(bench.events[0].data == "{\"percent\":50,\"used\":90,\"limit\":100}");
+  CHECK(bench.events[1].data == "{\"percent\":90,\"used\":90,\"limit\":100}");
+  CHECK(bench.events[0].id == "k:1.1767225600.50.1");
+  CHECK(bench.events[0].type == event_type::kQuotaThreshold);
+  CHECK(bench.events[0].at == bench.now);
+  CHECK(bench.events[0].owner_id == "acme");
+  CHECK(bench.events[0].key_id == "key");
+  bench.Settle(1, Row(4, 40, 100, 0));
+  bench.Settle(1, Row(5, 95, 100, 0));
+  CHECK(bench.events.size() == 2);
+  bench.Settle(1, Row(6, 100, 100, 0));
+  REQUIRE(bench.events.size() == 3);
+  CHECK(bench.events[2].id == "k:1.1767225600.100.1");
+}
+
+TEST_CASE("a new limit raises its thresholds anew, and a limit of 0 raises none") {
+  Bench bench;
+  bench.Settle(1, Row(1, 0, 0, 60));
+  bench.Settle(1, Row(2, 60, 60, 0));
+  CHECK(bench.events.size() == 1);
+  SettleRow raised = Row(3, 60, 60, 0);
+  raised.limit = 110;
+  raised.limit_version = 2;
+  bench.Settle(1, raised);
+  REQUIRE(bench.events.size() == 2);
+  CHECK(bench.events[1].id == "k:1.1767225600.50.2");
+  SettleRow none = Row(4, 60, 60, 0);
+  none.limit = 0;
+  none.limit_version = 3;
+  bench.Settle(1, none);
+  CHECK(bench.events.size() == 2);
+}
+
+TEST_CASE("a threshold is rounded up to whole units") {
+  Bench bench;
+  SettleRow row = Row(1, 0, 0, 3);
+  row.limit = 3;
+  bench.Settle(1, row);
+  row.seq = 2;
+  row.used = 1;
+  row.keep = 3;
+  row.want = 0;
+  bench.Settle(1, row);
+  CHECK(bench.events.empty());
+  row.seq = 3;
+  row.used = 2;
+  bench.Settle(1, row);
+  CHECK(bench.events.size() == 1);
+}
+
+TEST_CASE("recall: a holder went short while others had units left") {
+  Bench bench;
+  bench.Settle(1, Row(1, 0, 0, 100));
+  CHECK(bench.Settle(2, Row(1, 0, 0, 1)).recall);
+  CHECK(bench.Settle(1, Row(2, 50, 60, 0)).recall);
+  CHECK_FALSE(bench.Settle(2, Row(2, 0, 0, 40)).recall);
+  bench.Settle(1, Row(3, 60, 60, 0));
+  CHECK_FALSE(bench.Settle(2, Row(3, 30, 40, 1)).recall);
+  CHECK(bench.Settle(1, Row(4, 60, 60, 1)).recall);
+}
+
+TEST_CASE("recall does not count what is forfeited") {
+  Bench bench;
+  bench.Settle(1, Row(1, 0, 0, 100));
+  bench.Retire(1, LeaseState::kLost);
+  CHECK_FALSE(bench.Settle(2, Row(1, 0, 0, 1)).recall);
+}
+
+TEST_CASE("close: the holder is done with this counter and gets no more") {
+  Bench bench;
+  bench.Settle(1, Row(1, 0, 0, 50));
+  SettleRow row = Row(2, 30, 30, 0);
+  row.close = true;
+  const SettleReply reply = bench.Settle(1, row);
+  CHECK(reply.charged_to_all == 30);
+  CHECK(bench.counter.open_leases == 0);
+  CHECK(bench.leases[1].state == LeaseState::kClosed);
+  SettleRow greedy = Row(1, 0, 0, 10);
+  greedy.close = true;
+  CHECK(bench.Settle(2, greedy).allowance == 0);
+  CHECK(bench.Settle(1, Row(3, 30, 30, 5)).allowance == 35);
+  CHECK(bench.counter.open_leases == 1);
+}
+
+TEST_CASE("lease_ttl: a call says until when the lease lives") {
+  Bench bench;
+  bench.lease_ttl = absl::Seconds(30);
+  bench.Settle(1, Row(1, 0, 0, 10));
+  CHECK(bench.leases[1].expires_at == bench.now + absl::Seconds(30));
+  bench.now += absl::Seconds(5);
+  bench.Settle(1, Row(2, 0, 10, 0));
+  CHECK(bench.leases[1].expires_at == bench.now + absl::Seconds(30));
+  bench.lease_ttl = std::nullopt;
+  bench.Settle(1, Row(3, 0, 10, 0));
+  CHECK_FALSE(bench.leases[1].expires_at.has_value());
+}
+
+TEST_CASE("kClosed: the rest is free again, and later calls of this holder are stale") {
+  Bench bench;
+  bench.Settle(1, Row(1, 0, 0, 50));
+  bench.Settle(1, Row(2, 20, 50, 0));
+  bench.Retire(1, LeaseState::kClosed);
+  CHECK(bench.counter.charged == 20);
+  CHECK(bench.counter.used == 20);
+  CHECK(bench.counter.open_leases == 0);
+  CHECK(bench.Settle(1, Row(2, 20, 50, 0)).code == SettleCode::kStale);
+  CHECK(bench.Settle(1, Row(3, 20, 20, 5)).code == SettleCode::kStale);
+  CHECK(bench.Settle(1, Row(kMax, 20, 20, 5)).code == SettleCode::kStale);
+  CHECK(bench.counter.charged == 20);
+  bench.Retire(1, LeaseState::kLost);
+  CHECK(bench.leases[1].state == LeaseState::kClosed);
+  CHECK(bench.counter.open_leases == 0);
+}
+
+TEST_CASE("kLost: the rest counts as used until the holder is heard of again") {
+  Bench bench;
+  bench.Settle(1, Row(1, 0, 0, 50));
+  bench.Settle(1, Row(2, 20, 50, 0));
+  bench.Retire(1, LeaseState::kLost);
+  bench.Retire(1, LeaseState::kLost);
+  CHECK(bench.counter.charged == 50);
+  CHECK(bench.counter.forfeited == 30);
+  CHECK(bench.counter.open_leases == 0);
+  const SettleReply other = bench.Settle(2, Row(1, 0, 0, 100));
+  CHECK(other.allowance == 50);
+  CHECK(bench.events.size() == 1);
+  const SettleReply back = bench.Settle(1, Row(3, 45, 50, 0));
+  CHECK(back.forfeited == 0);
+  CHECK(back.used_by_all == 45);
+  CHECK(back.charged_to_all == 100);
+  CHECK(bench.counter.open_leases == 2);
+}
+
+TEST_CASE("retiring changes only an open lease, and never opens one") {
+  Bench bench;
+  bench.Retire(1, LeaseState::kClosed);
+  CHECK(Same(bench.counter, Counter{}));
+  bench.Settle(1, Row(1, 0, 0, 50));
+  const Counter counter = bench.counter;
+  bench.Retire(1, LeaseState::kOpen);
+  CHECK(Same(bench.counter, counter));
+}
+
+TEST_CASE("without a limit every wish is granted, up to what a lease and a counter can hold") {
+  Bench bench;
+  SettleRow row = Row(1, 0, 0, kMax);
+  row.limit = std::nullopt;
+  CHECK(bench.Settle(1, row).allowance == kLimitMax);
+  row.seq = 2;
+  row.keep = kLimitMax;
+  CHECK(bench.Settle(1, row).allowance == kLimitMax);
+  row.seq = 1;
+  row.keep = 0;
+  row.want = 1'000'000'000;
+  CHECK(bench.Settle(2, row).allowance == 1'000'000'000);
+  bench.counter.charged = kMax - 5;
+  CHECK(bench.Settle(3, row).allowance == 5);
+  CHECK(bench.counter.charged == kMax);
+}
+
+TEST_CASE("any row within the documented ranges keeps used <= allowance, charged <= limit") {
+  const auto units = rc::gen::element<std::int64_t>(-1, 0, 1, 99, 100, kLimitMax - 1, kLimitMax);
+  const bool held = rc::check([&] {
+    Bench bench;
+    for (std::int64_t step = 1; step < 30; ++step) {
+      const int holder = *rc::gen::inRange(0, 3);
+      const std::int64_t allowance = bench.leases[holder].allowance;
+      SettleRow row = Row(*rc::gen::inRange<std::int64_t>(step - 1, step + 2), 0, 0, 0);
+      row.keep = *rc::gen::oneOf(units, rc::gen::just(allowance));
+      row.used = *rc::gen::oneOf(units, rc::gen::just(row.keep));
+      row.want = *rc::gen::oneOf(units, rc::gen::just(kMax));
+      row.want_min = *units;
+      row.limit = *rc::gen::element<std::int64_t>(0, 1, 99, kLimitMax);
+      row.limit_version = *rc::gen::inRange<std::int64_t>(0, 4);
+      row.alert_percents = {1, 100, 999, 1000};
+      if (*rc::gen::inRange(0, 8) == 0) {
+        bench.Retire(holder, *rc::gen::element(LeaseState::kClosed, LeaseState::kLost));
+      }
+      const std::int64_t charged = bench.counter.charged;
+      const SettleReply reply = bench.Settle(holder, row);
+      const Counter& counter = bench.counter;
+      RC_ASSERT(counter.charged <= std::max(charged, counter.limit.value_or(kMax)));
+      RC_ASSERT(counter.used + counter.forfeited <= counter.charged);
+      RC_ASSERT(reply.allowance == bench.leases[holder].allowance);
+      std::int64_t used = 0;
+      std::int64_t allowances = 0;
+      std::int32_t open = 0;
+      for (const auto& [id, lease] : bench.leases) {
+        RC_ASSERT(lease.used >= 0 && lease.used <= lease.allowance);
+        used += lease.used;
+        allowances += lease.allowance;
+        open += lease.state == LeaseState::kOpen ? 1 : 0;
+      }
+      RC_ASSERT(used == counter.used);
+      RC_ASSERT(allowances == counter.charged);
+      RC_ASSERT(open == counter.open_leases);
+    }
+  });
+  CHECK(held);
+}
+
+TEST_CASE("3,000 random histories never admit more than the limit, and without loss exactly it") {
+  std::int64_t exact = 0;
+  std::int64_t settles = 0;
+  std::int64_t events = 0;
+  const std::int64_t histories = Scaled(3000);
+  for (std::int64_t seed = 1; seed <= histories; ++seed) {
+    Counter counter;
+    std::map<HolderId, Lease> leases;
+    std::vector<Event> log;
+    const SettleTarget target{
+        .settle = [&](HolderId holder, absl::Time now,
+                      const SettleRow& row) -> absl::StatusOr<SettleReply> {
+          return ApplySettle(row, now, std::nullopt, counter, leases[holder], log);
+        },
+        .retire =
+            [&](HolderId holder, LeaseState end) {
+              ApplyRetire(end, counter, leases[holder]);
+              return absl::OkStatus();
+            },
+        .read = [&](const CounterId&) -> absl::StatusOr<Counter> { return counter; },
+        .events = [&]() -> absl::StatusOr<std::vector<Event>> { return log; }};
+    const HistoryOutcome outcome =
+        RunSettleHistory(target, static_cast<std::uint32_t>(seed), "k:1");
+    REQUIRE_MESSAGE(outcome.failure.empty(), outcome.failure);
+    exact += outcome.exact ? 1 : 0;
+    settles += outcome.settles;
+    events += outcome.events;
+  }
+  MESSAGE(absl::StrCat("seeds 1 to ", histories, ": ", settles, " settles, ", exact,
+                       " histories ended at exactly the limit, ", events, " events"));
+  CHECK((exact * 4 >= histories || histories < 100));
+}
+
+}  // namespace
+}  // namespace throttl::testing
