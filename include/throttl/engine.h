@@ -21,6 +21,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+
 #include "throttl/clock.h"
 #include "throttl/decision.h"
 #include "throttl/event.h"

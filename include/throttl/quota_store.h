@@ -11,20 +11,21 @@
 //   1. Thread safety: any method from any thread at any time, and no method calls back into the
 //      engine.
 //   2. Each method is atomic: all of it or nothing, also after a crash. Settle: each row with its
-//   events.
+//      events.
 //   3. OK means done and as durable as info() says. A store holds nothing back, so it has no flush.
 //   4. Repeating a call, with the same arguments, after an unknown outcome has the effect of one
-//   call.
+//      call.
 //   5. A read sees every write that returned before it began.
 //   6. No exception; the status is the whole answer:
 //        Unavailable, DeadlineExceeded, ResourceExhausted: outcome unknown, repeat later
 //          (a disk full is this)
 //        Aborted: a version differs; nothing was changed; read again
 //        AlreadyExists: an id or locator is taken by another record; nothing was changed
-//        FailedPrecondition: refused until somebody acts; DataLoss: damaged, never granted from again
+//        FailedPrecondition: refused until somebody acts
+//        DataLoss: damaged, never granted from again
 //        InvalidArgument, Internal: a bug
 //   7. Messages never hold a digest. Arguments are borrowed for the call; nothing returned points
-//   into the store.
+//      into the store.
 //   8. Limits: lists of at most 1,000; strings as their types say; times in whole milliseconds. The
 //      caller keeps them.
 //
@@ -43,6 +44,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+
 #include "throttl/event.h"
 #include "throttl/key.h"
 #include "throttl/plan.h"

@@ -1,7 +1,7 @@
 // The SQLite store: one file, shared by all processes of one machine.
 //
-// Thread safety: as QuotaStore; many processes may open one file, and a process may fork while it is
-// open. Do not open the file with another copy of SQLite in the same process.
+// Thread safety: as QuotaStore; many processes may open one file, and a process may fork while it
+// is open. Do not open the file with another copy of SQLite in the same process.
 //
 //   auto store = throttl::OpenSqliteStore({.path = "throttl.db"});
 #ifndef THROTTL_SQLITE_STORE_H_
@@ -11,6 +11,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+
 #include "throttl/quota_store.h"
 
 namespace throttl {

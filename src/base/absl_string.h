@@ -1,5 +1,5 @@
-// Adapters between std::string_view and absl::string_view, which are two types in Debian's Abseil and
-// one in newer ones.
+// Adapters between std::string_view and absl::string_view, which are two types in Debian's Abseil
+// and one in newer ones.
 //
 // Thread safety: pure functions.
 //

@@ -1,8 +1,10 @@
-// A CallGate counts the calls under way in an object, so that a fork can wait for them and hold back others.
+// A CallGate counts the calls under way in an object, so that a fork can wait for them and hold
+// back others.
 //
-// It is made of plain mutexes, one of which each call holds: a read-write lock is not usable after a fork
-// (glibc unlocks it by thread id, which a child does not share), and a condition variable keeps waiters that
-// the child does not have. So at most kCalls calls run at once; more wait their turn.
+// It is made of plain mutexes, one of which each call holds: a read-write lock is not usable after
+// a fork (glibc unlocks it by thread id, which a child does not share), and a condition variable
+// keeps waiters that the child does not have. So at most kCalls calls run at once; more wait their
+// turn.
 //
 // Thread safety: all methods from any thread.
 //

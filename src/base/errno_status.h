@@ -11,9 +11,9 @@
 
 namespace throttl::internal {
 
-// NotFound for a missing file or directory, FailedPrecondition for what somebody must change (permissions,
-// read-only, links, a directory), ResourceExhausted for a full disk or too many files, else Unavailable.
-// The message is "<what>: <the system's text>".
+// NotFound for a missing file or directory, FailedPrecondition for what somebody must change
+// (permissions, read-only, links, a directory), ResourceExhausted for a full disk or too many
+// files, else Unavailable. The message is "<what>: <the system's text>".
 absl::Status ErrnoStatus(int error, absl::string_view what);
 
 }  // namespace throttl::internal

@@ -44,8 +44,8 @@ void ResumeChild() {
 }
 
 void InstallHandlersOnce() {
-  static const int installed = pthread_atfork(&Prepare, &Resume, &ResumeChild);
-  static_cast<void>(installed);  // fails only without memory, before anything is open
+  static const int kInstalled = pthread_atfork(&Prepare, &Resume, &ResumeChild);
+  static_cast<void>(kInstalled);  // fails only without memory, before anything is open
 }
 
 }  // namespace

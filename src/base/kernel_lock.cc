@@ -50,8 +50,9 @@ void UnlockByte(int file, off_t byte) {
 
 bool IsTaken(int error) { return error == EAGAIN || error == EACCES || error == EINTR; }
 
-// How long to sleep before asking again: equally often for everybody while commits are what is waited for,
-// so that who has waited longer has no smaller chance; less often when the holder seems stopped.
+// How long to sleep before asking again: equally often for everybody while commits are what is
+// waited for, so that who has waited longer has no smaller chance; less often when the holder seems
+// stopped.
 Nanoseconds PollInterval(Nanoseconds waited) {
   return waited < kPatience ? kPollMin : std::clamp<Nanoseconds>(waited / 64, kPollMin, kPollMax);
 }
@@ -110,8 +111,8 @@ absl::Status KernelLock::AcquireFile(absl::Time deadline, absl::Duration timeout
       UnlockByte(file_, kQueueByte);
     }
     if (error == EAGAIN) {
-      return absl::UnavailableError(absl::StrCat("another process has held ", path_, " for ",
-                                                 absl::FormatDuration(timeout)));
+      return absl::UnavailableError(
+          absl::StrCat("another process has held ", path_, " for ", absl::FormatDuration(timeout)));
     }
     if (error != 0) return ErrnoStatus(error, absl::StrCat("locking ", path_));
     if (IsStillThere()) return absl::OkStatus();
@@ -122,8 +123,8 @@ absl::Status KernelLock::AcquireFile(absl::Time deadline, absl::Duration timeout
 absl::Status KernelLock::Acquire(absl::Duration timeout) ABSL_NO_THREAD_SAFETY_ANALYSIS {
   const absl::Time deadline = absl::Now() + timeout;
   if (!mutex_.TryLockFor(absl::ToChronoNanoseconds(timeout))) {
-    return absl::UnavailableError(absl::StrCat("another thread has held ", path_, " for ",
-                                               absl::FormatDuration(timeout)));
+    return absl::UnavailableError(
+        absl::StrCat("another thread has held ", path_, " for ", absl::FormatDuration(timeout)));
   }
   absl::Status status = AcquireFile(deadline, timeout);
   if (!status.ok()) mutex_.Unlock();

@@ -1,12 +1,14 @@
-// A KernelLock excludes other processes, and other KernelLocks of this process, while it is held; the
-// kernel releases it when its holder dies.
+// A KernelLock excludes other processes, and other KernelLocks of this process, while it is held;
+// the kernel releases it when its holder dies.
 //
-// It is a byte-range lock of the open file description (fcntl F_OFD_SETLK) on a file of its own. Two bytes
-// are used: whoever wants the lock first takes a place at the queue (byte 1), then the lock itself (byte 0),
-// then leaves the queue. A holder that releases and comes again at once so finds the next one already at the
-// queue, and nobody starves. The kernel's own waiting has no bound, so both bytes are polled.
+// It is a byte-range lock of the open file description (fcntl F_OFD_SETLK) on a file of its own.
+// Two bytes are used: whoever wants the lock first takes a place at the queue (byte 1), then the
+// lock itself (byte 0), then leaves the queue. A holder that releases and comes again at once so
+// finds the next one already at the queue, and nobody starves. The kernel's own waiting has no
+// bound, so both bytes are polled.
 //
-// Thread safety: all methods from any thread; threads of one process exclude each other too.
+// Thread safety: all methods from any thread; threads of one process exclude each other too. Clang's
+// analysis does not know a lock that may answer with an absl::Status, so there are no annotations.
 //
 //   KernelLock gate("throttl.db-gate");
 //   THROTTL_RETURN_IF_ERROR(gate.Acquire(absl::Seconds(5)));
@@ -24,7 +26,7 @@
 
 namespace throttl::internal {
 
-class ABSL_LOCKABLE KernelLock {
+class KernelLock {
  public:
   // The file at `path` is made with mode 0600 by the first Acquire, and is never removed.
   explicit KernelLock(std::string path);
@@ -34,15 +36,16 @@ class ABSL_LOCKABLE KernelLock {
 
   // Waits at most `timeout`. Unavailable: another holder kept it so long. FailedPrecondition,
   // ResourceExhausted: the file cannot be opened or made. Not re-entrant.
-  absl::Status Acquire(absl::Duration timeout) ABSL_EXCLUSIVE_TRYLOCK_FUNCTION(true);
+  absl::Status Acquire(absl::Duration timeout);
 
   // REQUIRES: this thread holds the lock.
-  void Release() ABSL_UNLOCK_FUNCTION();
+  void Release();
 
-  // Around a fork: CloseForFork waits until no thread of this process holds the lock, closes the descriptor
-  // (a child would share the lock through it, and drop it) and keeps others out until ResumeAfterFork.
-  void CloseForFork() ABSL_EXCLUSIVE_LOCK_FUNCTION();
-  void ResumeAfterFork() ABSL_UNLOCK_FUNCTION();
+  // Around a fork: CloseForFork waits until no thread of this process holds the lock, closes the
+  // descriptor (a child would share the lock through it, and drop it) and keeps others out until
+  // ResumeAfterFork.
+  void CloseForFork();
+  void ResumeAfterFork();
 
   const std::string& path() const { return path_; }
 

@@ -1,5 +1,5 @@
-// Mutexes with the annotations that clang's thread-safety analysis checks. They are std mutexes inside,
-// because ThreadSanitizer reports false races in a prebuilt absl::Mutex.
+// Mutexes with the annotations that clang's thread-safety analysis checks. They are std mutexes
+// inside, because ThreadSanitizer reports false races in a prebuilt absl::Mutex.
 //
 // Thread safety: that is their purpose.
 //

@@ -7,6 +7,7 @@
 #include <system_error>
 
 #include "absl/strings/str_cat.h"
+
 #include "src/base/base62.h"
 #include "src/base/status_macros.h"
 #include "src/base/wipe.h"

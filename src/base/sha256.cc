@@ -1,13 +1,13 @@
 #include "src/base/sha256.h"
 
-#include <openssl/crypto.h>
-#include <openssl/evp.h>
-#include <openssl/provider.h>
-
 #include <array>
 #include <atomic>
 #include <cstddef>
 #include <new>
+
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/provider.h>
 
 #include "src/base/wipe.h"
 
@@ -16,10 +16,9 @@ namespace {
 
 constexpr std::size_t kBlockSize = 64;
 
-// Made once and never freed. It belongs to a library context of our own: that reads neither
-// OPENSSL_CONF nor openssl.cnf, in which a host may have switched the default provider off, and
-// OpenSSL's clean-up at exit leaves it alone. Fetching once and keeping a context make a short hash
-// several times faster.
+// Made once and never freed. It belongs to a library context of our own: there the default provider
+// is active even if the host's openssl.cnf switches it off, and OpenSSL's clean-up at exit leaves
+// it alone. Fetching once and keeping a context make a short hash several times faster.
 const EVP_MD* TheAlgorithm() {
   static std::atomic<const EVP_MD*> algorithm = nullptr;
   if (const EVP_MD* known = algorithm.load(std::memory_order_acquire)) return known;

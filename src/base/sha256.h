@@ -16,7 +16,7 @@ namespace throttl::internal {
 
 // The hash of the parts one after the other. Allocates only the first time in a thread, and like
 // every allocation throws std::bad_alloc without memory; there is no other failure, and never a
-// digest of a text that was not hashed. Reads no OpenSSL configuration and none of its variables.
+// digest of a text that was not hashed. A host's openssl.cnf does not change that.
 Sha256Digest Sha256Of(std::initializer_list<std::string_view> parts);
 
 // The same conditions. The key may have any length; what was derived from it is wiped.

@@ -1,5 +1,7 @@
 // Macros that return early on an error.
 //
+// Thread safety: as the expressions in them.
+//
 //   THROTTL_RETURN_IF_ERROR(Check(key));
 //   THROTTL_ASSIGN_OR_RETURN(Plan plan, FindPlan(id));
 #ifndef THROTTL_SRC_BASE_STATUS_MACROS_H_
@@ -10,8 +12,8 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-#define THROTTL_RETURN_IF_ERROR(expression)                      \
-  do {                                                           \
+#define THROTTL_RETURN_IF_ERROR(expression)                                                      \
+  do {                                                                                           \
     if (absl::Status throttl_status = (expression); !throttl_status.ok()) return throttl_status; \
   } while (false)
 

@@ -1,17 +1,35 @@
 #include "src/base/text_check.h"
 
-#include <utf8.h>
-
 #include <cstddef>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
-#include "src/base/absl_string.h"
+#include <utf8.h>
 
 namespace throttl::internal {
 namespace {
 
 constexpr std::size_t kQuotedBytesMax = 64;
+// More than a key's id can have; the body of a secret has 48, and the first 12 are not secret.
+constexpr std::size_t kHiddenRunMin = 40;
+constexpr std::size_t kShownOfRun = 12;
+
+// The beginning of `text`, at least as much as is quoted, without what may be a secret.
+std::string WithoutSecrets(std::string_view text) {
+  std::string shown;
+  std::size_t begin = 0;
+  while (begin < text.size() && shown.size() <= kQuotedBytesMax) {
+    std::size_t end = begin;
+    while (end < text.size() && absl::ascii_isalnum(static_cast<unsigned char>(text[end]))) ++end;
+    const bool hidden = end - begin >= kHiddenRunMin;
+    shown.append(text.substr(begin, hidden ? kShownOfRun : end - begin));
+    if (hidden) shown.append("...");
+    if (end < text.size()) shown.push_back(text[end]);
+    begin = end + 1;
+  }
+  return shown;
+}
 
 }  // namespace
 
@@ -30,8 +48,10 @@ bool HasControlCharacter(std::string_view text) {
 }
 
 std::string Quoted(std::string_view text) {
-  const bool cut = text.size() > kQuotedBytesMax;
-  return absl::StrCat("\"", absl::CHexEscape(AbslView(text.substr(0, kQuotedBytesMax))),
+  // Before it is cut: the beginning of a secret would not be known as one.
+  const std::string shown = WithoutSecrets(text);
+  const bool cut = shown.size() > kQuotedBytesMax;
+  return absl::StrCat("\"", absl::CHexEscape(shown.substr(0, kQuotedBytesMax)),
                       cut ? "...\"" : "\"");
 }
 

@@ -19,7 +19,8 @@ bool IsUtf8(std::string_view text);
 bool HasControlCharacter(std::string_view text);
 
 // `text` in quotes for a message: its first 64 bytes, "..." where it goes on, and everything but
-// printable ASCII escaped. Never for a secret or a digest.
+// printable ASCII escaped. Of 40 letters and digits or more in a row the first 12 are shown, and
+// "...": they may be a secret that was given in the wrong place.
 std::string Quoted(std::string_view text);
 
 }  // namespace throttl::internal

@@ -130,8 +130,8 @@ PeriodBounds QuotaCalendar::At(absl::Time now) const {
   return {Start(index), Start(index + 1)};
 }
 
-// The period that starts in the week, month or year of `day`, or on it: the period that `day` is in,
-// or the next.
+// The period that starts in the week, month or year of `day`, or on it: the one that `day` is in or
+// the one after.
 std::int64_t QuotaCalendar::IndexOf(absl::CivilDay day) const {
   switch (period_) {
     case Period::kWeek:

@@ -2,8 +2,8 @@
 //
 // A period is computed from its anchor and an index, never from the period before it. It starts at
 // the first instant at which the zone's clock shows midnight of the anchor day or later: a midnight
-// that is skipped means the transition, one that is repeated means the first. So periods follow each
-// other without a gap or an overlap, whatever the zone's clock does.
+// that is skipped means the transition, one that is repeated means the first. So periods follow
+// each other without a gap or an overlap, whatever the zone's clock does.
 //
 // Thread safety: a value; cheap to copy.
 //

@@ -7,6 +7,9 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+
+#include "throttl/quota_store.h"
+
 #include "src/base/call_gate.h"
 #include "src/base/fork_registry.h"
 #include "src/base/status_macros.h"
@@ -16,7 +19,6 @@
 #include "src/engine/key_importer.h"
 #include "src/engine/key_manager.h"
 #include "src/engine/plan_manager.h"
-#include "throttl/quota_store.h"
 
 namespace throttl {
 

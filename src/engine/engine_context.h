@@ -12,9 +12,11 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "src/key/secret_digest.h"
+
 #include "throttl/engine.h"
 #include "throttl/quota_store.h"
+
+#include "src/key/secret_digest.h"
 
 namespace throttl::internal {
 
@@ -42,8 +44,8 @@ struct EngineContext {
   absl::StatusOr<Event> NewEvent(const EventOf& event, const Caller& caller) const;
 };
 
-// Reads and changes until no other change came in between: calls `attempt` while it answers Aborted, at most
-// kConflictTriesMax times, and returns its last answer.
+// Reads and changes until no other change came in between: calls `attempt` while it answers
+// Aborted, at most kConflictTriesMax times, and returns its last answer.
 template <typename Attempt>
 auto RetryConflicts(const Attempt& attempt) -> decltype(attempt()) {
   for (int tries = 1;; ++tries) {

@@ -11,6 +11,7 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/container/flat_hash_set.h"
 #include "absl/strings/str_cat.h"
+
 #include "src/base/absl_string.h"
 #include "src/base/sha256.h"
 #include "src/base/status_macros.h"
@@ -22,8 +23,8 @@
 namespace throttl::internal {
 namespace {
 
-// The holder of what one imported key had used: the same one when the import is repeated, so that nothing
-// is counted twice.
+// The holder of what one imported key had used: the same one when the import is repeated, so that
+// nothing is counted twice.
 HolderId ImportHolder(const ImportedKey& imported) {
   std::string text = absl::StrCat("throttl import ", imported.key.id, " ");
   text.append(reinterpret_cast<const char*>(imported.digest.data()), imported.digest.size());
@@ -33,7 +34,7 @@ HolderId ImportHolder(const ImportedKey& imported) {
   return HolderId{bits};
 }
 
-absl::flat_hash_map<std::string, KeyRecord> ById(std::vector<KeyRecord> records) {
+absl::flat_hash_map<std::string, KeyRecord> ById(std::vector<KeyRecord>&& records) {
   absl::flat_hash_map<std::string, KeyRecord> map;
   for (KeyRecord& record : records) {
     std::string id = record.key.id;
@@ -81,41 +82,44 @@ absl::Status KeyImporter::AddToChange(const ImportedKey& imported, const Caller&
   KeyRecord record{.key = SettingsOf(imported.key)};
   record.key.created_at = context_.Now();
   record.key.version = 1;
-  SecretRecord secret{.info = {.locator = ImportedLocator(imported.digest),
-                               .created_at = record.key.created_at},
-                      .pepper_version = context_.peppers.newest_version()};
+  SecretRecord secret{
+      .info = {.locator = ImportedLocator(imported.digest), .created_at = record.key.created_at},
+      .pepper_version = context_.peppers.newest_version()};
   THROTTL_ASSIGN_OR_RETURN(secret.digest,
                            context_.peppers.Digest(imported.digest, secret.pepper_version));
   record.secrets.push_back(std::move(secret));
   THROTTL_ASSIGN_OR_RETURN(
-      Event event, context_.NewEvent({.type = event_type::kKeyCreated,
-                                      .owner_id = record.key.owner_id,
-                                      .subject_id = record.key.id,
-                                      .data = absl::StrCat("{\"version\":1,\"plan_id\":\"",
-                                                           record.key.plan_id,
-                                                           "\",\"imported\":true}")},
-                                     caller));
+      Event event,
+      context_.NewEvent({.type = event_type::kKeyCreated,
+                         .owner_id = record.key.owner_id,
+                         .subject_id = record.key.id,
+                         .data = absl::StrCat("{\"version\":1,\"plan_id\":\"", record.key.plan_id,
+                                              "\",\"imported\":true}")},
+                        caller));
   changes.events.push_back(std::move(event));
   changes.put_keys.push_back(std::move(record));
   return absl::OkStatus();
 }
 
-// Before the key is made: a kill in between leaves a counter that no key spends from yet, and the import that
-// is repeated finds it. Two steps: the holder takes units, then says that it spent them.
+// Before the key is made: a kill in between leaves a counter that no key spends from yet, and the
+// import that is repeated finds it. Two steps: the holder takes units, then says that it spent
+// them.
 absl::Status KeyImporter::WriteUsage(const ImportedKey& imported) const {
   if (imported.used == 0) return absl::OkStatus();
   THROTTL_ASSIGN_OR_RETURN(const Plan plan, plans_.Get(imported.key.plan_id));
   const absl::Time now = context_.Now();
   THROTTL_ASSIGN_OR_RETURN(const CountedAs counted, SubjectOf(imported.key, plan, now));
-  // A larger `used` has a larger seq, so that a repeated import may raise what an earlier one wrote. Without a
-  // limit of its own the row takes all that was used, also when that is beyond the limit.
+  // A larger `used` has a larger seq, so that a repeated import may raise what an earlier one
+  // wrote. Without a limit of its own the row takes all that was used, also when that is beyond the
+  // limit.
   SettleRow row{.counter = counted.counter,
                 .period_end = counted.period_end,
                 .seq = 2 * imported.used + 1,
                 .want = imported.used};
   SettleBatch batch{.holder = ImportHolder(imported), .now = now, .rows = {row}};
   THROTTL_ASSIGN_OR_RETURN(const std::vector<SettleReply> granted, context_.store->Settle(batch));
-  if (granted.front().code != SettleCode::kApplied) return absl::OkStatus();  // there is more already
+  if (granted.front().code != SettleCode::kApplied)
+    return absl::OkStatus();  // there is more already
   row.seq = 2 * imported.used + 2;
   row.used = granted.front().allowance;
   row.keep = row.used;
@@ -177,9 +181,9 @@ absl::StatusOr<ImportReport> KeyImporter::Import(std::span<const ImportedKey> ke
   for (std::size_t done = 0; done < keys.size();) {
     const std::size_t count =
         std::min(keys.size() - done, static_cast<std::size_t>(kStoreBatchMax));
-    THROTTL_ASSIGN_OR_RETURN(
-        ImportReport batch,
-        RetryConflicts([&] { return TryBatch(keys.subspan(done, count), caller); }));
+    THROTTL_ASSIGN_OR_RETURN(ImportReport batch, RetryConflicts([&] {
+                               return TryBatch(keys.subspan(done, count), caller);
+                             }));
     report.imported += batch.imported;
     report.unchanged += batch.unchanged;
     for (std::string& id : batch.conflicts) report.conflicts.push_back(std::move(id));

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+
 #include "src/engine/engine_context.h"
 #include "src/engine/plan_manager.h"
 
@@ -21,9 +22,10 @@ class KeyImporter {
   KeyImporter(const EngineContext& context, const PlanManager& plans)
       : context_(context), plans_(plans) {}
 
-  // What Engine::ImportKeys promises. Every key is checked before the first one is written; then they are
-  // written kStoreBatchMax at a time, each batch whole or not at all.
-  absl::StatusOr<ImportReport> Import(std::span<const ImportedKey> keys, const Caller& caller) const;
+  // What Engine::ImportKeys promises. Every key is checked before the first one is written; then
+  // they are written kStoreBatchMax at a time, each batch whole or not at all.
+  absl::StatusOr<ImportReport> Import(std::span<const ImportedKey> keys,
+                                      const Caller& caller) const;
 
  private:
   absl::Status Check(std::span<const ImportedKey> keys, const Caller& caller) const;

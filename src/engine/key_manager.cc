@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+
 #include "src/base/status_macros.h"
 #include "src/base/text_check.h"
 #include "src/engine/field_rules.h"
@@ -20,9 +21,7 @@ namespace {
 // How often an id or locator that is taken is drawn anew, which nobody will see happen.
 constexpr int kDrawsMax = 4;
 
-absl::Time ToWholeMillis(absl::Time time) {
-  return absl::FromUnixMillis(absl::ToUnixMillis(time));
-}
+absl::Time ToWholeMillis(absl::Time time) { return absl::FromUnixMillis(absl::ToUnixMillis(time)); }
 
 absl::Status NoSuchKey(std::string_view key_id) {
   return absl::NotFoundError(absl::StrCat("no key has the id ", Quoted(key_id)));
@@ -37,9 +36,9 @@ absl::Status IsRevoked(std::string_view key_id) {
 std::vector<std::string> ChangedSettings(const Key& before, const Key& after) {
   const auto same_quota = [](const std::optional<Quota>& a, const std::optional<Quota>& b) {
     if (a.has_value() != b.has_value()) return false;
-    return !a.has_value() || (a->limit == b->limit && a->period == b->period &&
-                              a->anchor_day == b->anchor_day && a->time_zone == b->time_zone &&
-                              a->scope == b->scope);
+    return !a.has_value() ||
+           (a->limit == b->limit && a->period == b->period && a->anchor_day == b->anchor_day &&
+            a->time_zone == b->time_zone && a->scope == b->scope);
   };
   const auto same_limits = [](const std::vector<RateLimit>& a, const std::vector<RateLimit>& b) {
     return std::equal(a.begin(), a.end(), b.begin(), b.end(),
@@ -129,9 +128,8 @@ absl::StatusOr<KeyManager::NewSecret> KeyManager::MakeSecret(const Key& key) con
                       .last4 = std::string(parts->last4),
                       .created_at = context_.Now()};
   made.record.pepper_version = context_.peppers.newest_version();
-  THROTTL_ASSIGN_OR_RETURN(
-      made.record.digest,
-      context_.peppers.Digest(Sha256(made.secret.Reveal()), made.record.pepper_version));
+  THROTTL_ASSIGN_OR_RETURN(made.record.digest, context_.peppers.Digest(Sha256(made.secret.Reveal()),
+                                                                       made.record.pepper_version));
   return made;
 }
 
@@ -144,14 +142,13 @@ absl::StatusOr<IssuedKey> KeyManager::TryCreate(const Key& key, const Caller& ca
   record.key.version = 1;
   THROTTL_ASSIGN_OR_RETURN(NewSecret made, MakeSecret(key));
   record.secrets.push_back(std::move(made.record));
-  THROTTL_ASSIGN_OR_RETURN(
-      ChangeSet changes,
-      context_.NewChange(
-          {.type = event_type::kKeyCreated,
-           .owner_id = record.key.owner_id,
-           .subject_id = record.key.id,
-           .data = absl::StrCat("{\"version\":1,\"plan_id\":\"", record.key.plan_id, "\"}")},
-          caller));
+  THROTTL_ASSIGN_OR_RETURN(ChangeSet changes,
+                           context_.NewChange({.type = event_type::kKeyCreated,
+                                               .owner_id = record.key.owner_id,
+                                               .subject_id = record.key.id,
+                                               .data = absl::StrCat("{\"version\":1,\"plan_id\":\"",
+                                                                    record.key.plan_id, "\"}")},
+                                              caller));
   changes.put_keys.push_back(record);
   THROTTL_RETURN_IF_ERROR(context_.store->Apply(changes).status());
   return IssuedKey{.key = WithSecretInfo(record), .secret = std::move(made.secret)};
@@ -161,9 +158,12 @@ absl::StatusOr<IssuedKey> KeyManager::Create(const Key& key, const Caller& calle
   THROTTL_RETURN_IF_ERROR(CheckCaller(caller));
   THROTTL_RETURN_IF_ERROR(CheckKey(key));
   THROTTL_RETURN_IF_ERROR(CheckOwner(key.owner_id, caller));
-  THROTTL_RETURN_IF_ERROR(CheckPlanExists(plans_, key.plan_id));
   for (int draws = 1;; ++draws) {
     absl::StatusOr<IssuedKey> issued = TryCreate(key, caller);
+    if (absl::IsFailedPrecondition(issued.status())) {
+      // The store found no such plan: say it as an error of the call.
+      THROTTL_RETURN_IF_ERROR(CheckPlanExists(plans_, key.plan_id));
+    }
     if (!absl::IsAlreadyExists(issued.status()) || draws == kDrawsMax) return issued;
     if (key.id.empty()) continue;
     // Either the id is taken, or the locator.
@@ -229,8 +229,8 @@ absl::StatusOr<Key> KeyManager::Update(const Key& key, const Caller& caller) con
   THROTTL_RETURN_IF_ERROR(CheckKey(key));
   const Key before = record.key;
   if (key.owner_id != before.owner_id) {
-    return absl::InvalidArgumentError(absl::StrCat("owner_id is ", Quoted(key.owner_id),
-                                                   ", and the key belongs to another owner for life"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "owner_id is ", Quoted(key.owner_id), ", and the key belongs to another owner for life"));
   }
   if (before.revoked_at.has_value()) return IsRevoked(key.id);
   if (key.version != before.version) {

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+
 #include "src/engine/engine_context.h"
 #include "src/engine/plan_manager.h"
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+
 #include "src/base/status_macros.h"
 #include "src/base/text_check.h"
 #include "src/engine/field_rules.h"
@@ -17,7 +18,8 @@ absl::Status NoSuchPlan(std::string_view plan_id) {
 
 absl::Status CheckOperator(const Caller& caller) {
   if (caller.owner_id.empty()) return absl::OkStatus();
-  return absl::PermissionDeniedError("plans are changed by the operator only, and the caller is an owner");
+  return absl::PermissionDeniedError(
+      "plans are changed by the operator only, and the caller is an owner");
 }
 
 }  // namespace
@@ -32,11 +34,11 @@ absl::Status PlanManager::Seed() const {
   THROTTL_ASSIGN_OR_RETURN(changes.id, context_.NewId("chg_"));
   for (Plan plan : context_.options.seed_plans) {
     plan.version = 1;
-    THROTTL_ASSIGN_OR_RETURN(
-        Event event, context_.NewEvent({.type = event_type::kPlanChanged,
-                                        .subject_id = plan.id,
-                                        .data = "{\"version\":1,\"seeded\":true}"},
-                                       {}));
+    THROTTL_ASSIGN_OR_RETURN(Event event,
+                             context_.NewEvent({.type = event_type::kPlanChanged,
+                                                .subject_id = plan.id,
+                                                .data = "{\"version\":1,\"seeded\":true}"},
+                                               {}));
     changes.put_plans.push_back(std::move(plan));
     changes.events.push_back(std::move(event));
   }

@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+
 #include "src/engine/engine_context.h"
 
 namespace throttl::internal {

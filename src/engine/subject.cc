@@ -1,6 +1,7 @@
 #include "src/engine/subject.h"
 
 #include "absl/strings/str_cat.h"
+
 #include "src/base/status_macros.h"
 #include "src/calendar/quota_calendar.h"
 
@@ -8,15 +9,14 @@ namespace throttl::internal {
 
 absl::StatusOr<CountedAs> SubjectOf(const Key& key, const Plan& plan, absl::Time now) {
   CountedAs counted{.quota = key.quota.has_value() ? key.quota : plan.quota};
-  const bool shared = !key.quota.has_value() && plan.quota.has_value() &&
-                      plan.quota->scope == QuotaScope::kOwner;
-  counted.counter.subject = shared ? absl::StrCat("o:", plan.id, ":", key.owner_id)
-                                   : absl::StrCat("k:", key.id);
+  const bool shared =
+      !key.quota.has_value() && plan.quota.has_value() && plan.quota->scope == QuotaScope::kOwner;
+  counted.counter.subject =
+      shared ? absl::StrCat("o:", plan.id, ":", key.owner_id) : absl::StrCat("k:", key.id);
   if (!counted.quota.has_value()) return counted;
-  THROTTL_ASSIGN_OR_RETURN(
-      const QuotaCalendar calendar,
-      QuotaCalendar::Create(counted.quota->period, counted.quota->anchor_day,
-                            counted.quota->time_zone));
+  THROTTL_ASSIGN_OR_RETURN(const QuotaCalendar calendar,
+                           QuotaCalendar::Create(counted.quota->period, counted.quota->anchor_day,
+                                                 counted.quota->time_zone));
   const PeriodBounds bounds = calendar.At(now);
   counted.counter.period_start = bounds.start;
   counted.period_end = bounds.end;

@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+
 #include "throttl/key.h"
 #include "throttl/plan.h"
 #include "throttl/settle.h"
@@ -19,11 +20,12 @@ namespace throttl::internal {
 struct CountedAs {
   CounterId counter = {};
   std::optional<absl::Time> period_end = std::nullopt;
-  std::optional<Quota> quota = std::nullopt;  // std::nullopt: counted over the lifetime, never refused
+  std::optional<Quota> quota =
+      std::nullopt;  // std::nullopt: counted over the lifetime, never refused
 };
 
-// The key's own quota stands in for the plan's. The subject is "k:<key id>", or "o:<plan id>:<owner id>" for
-// a quota that all keys of an owner on the plan share; both are at most 127 bytes.
+// The key's own quota stands in for the plan's. The subject is "k:<key id>", or "o:<plan id>:<owner
+// id>" for a quota that all keys of an owner on the plan share; both are at most 127 bytes.
 absl::StatusOr<CountedAs> SubjectOf(const Key& key, const Plan& plan, absl::Time now);
 
 }  // namespace throttl::internal

@@ -1,8 +1,9 @@
 #include <utility>
 
+#include "throttl/engine.h"
+
 #include "src/base/status_macros.h"
 #include "src/open/store_url.h"
-#include "throttl/engine.h"
 
 namespace throttl {
 

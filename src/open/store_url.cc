@@ -7,6 +7,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+
 #include "src/base/absl_string.h"
 #include "src/base/status_macros.h"
 #include "src/base/text_check.h"
@@ -20,14 +21,13 @@ struct Parameter {
 };
 
 absl::Status BadValue(const Parameter& parameter, absl::string_view allowed) {
-  return absl::InvalidArgumentError(absl::StrCat("parameter ", parameter.name, " is ",
-                                                 Quoted(parameter.value), ", ", allowed,
-                                                 " is allowed"));
+  return absl::InvalidArgumentError(absl::StrCat(
+      "parameter ", parameter.name, " is ", Quoted(parameter.value), ", ", allowed, " is allowed"));
 }
 
 absl::Status UnknownParameter(const Parameter& parameter, absl::string_view known) {
-  return absl::InvalidArgumentError(absl::StrCat("the store has no parameter ",
-                                                 Quoted(parameter.name), "; it has ", known));
+  return absl::InvalidArgumentError(
+      absl::StrCat("the store has no parameter ", Quoted(parameter.name), "; it has ", known));
 }
 
 absl::StatusOr<std::vector<Parameter>> ParseParameters(std::string_view text) {
@@ -35,8 +35,8 @@ absl::StatusOr<std::vector<Parameter>> ParseParameters(std::string_view text) {
   for (const absl::string_view part : absl::StrSplit(AbslView(text), '&', absl::SkipEmpty())) {
     const std::size_t equals = part.find('=');
     if (equals == absl::string_view::npos) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("parameter ", Quoted(StdView(part)), " has no value: name=value is expected"));
+      return absl::InvalidArgumentError(absl::StrCat("parameter ", Quoted(StdView(part)),
+                                                     " has no value: name=value is expected"));
     }
     parameters.push_back({.name = std::string(part.substr(0, equals)),
                           .value = std::string(part.substr(equals + 1))});
@@ -59,8 +59,7 @@ absl::Status SetParameter(const Parameter& parameter, SqliteStoreOptions& option
     if (parameter.value != "process" && parameter.value != "power") {
       return BadValue(parameter, "process or power");
     }
-    options.durability =
-        parameter.value == "power" ? Durability::kPower : Durability::kProcess;
+    options.durability = parameter.value == "power" ? Durability::kPower : Durability::kProcess;
     return absl::OkStatus();
   }
   if (parameter.name == "create") {
@@ -90,8 +89,8 @@ std::string_view SchemeOf(std::string_view url) {
   const std::size_t colon = url.find(':');
   if (colon == std::string_view::npos) return {};
   const std::string_view scheme = url.substr(0, colon);
-  const bool plain = std::all_of(scheme.begin(), scheme.end(),
-                                 [](char c) { return c >= 'a' && c <= 'z'; });
+  const bool plain =
+      std::all_of(scheme.begin(), scheme.end(), [](char c) { return c >= 'a' && c <= 'z'; });
   return plain ? scheme : std::string_view();
 }
 
@@ -101,9 +100,9 @@ absl::StatusOr<StoreUrl> ParseStoreUrl(std::string_view url) {
   const std::string_view scheme = SchemeOf(url);
   const bool has_scheme = !scheme.empty();
   if (has_scheme && scheme != "memory" && scheme != "sqlite") {
-    return absl::InvalidArgumentError(
-        absl::StrCat("the store ", Quoted(scheme), " is not known; memory: and sqlite: are, and a "
-                     "path with a colon in it begins with ./ or /"));
+    return absl::InvalidArgumentError(absl::StrCat("the store ", Quoted(scheme),
+                                                   " is not known; memory: and sqlite: are, and a "
+                                                   "path with a colon in it begins with ./ or /"));
   }
   std::string_view rest = has_scheme ? url.substr(scheme.size() + 1) : url;
   const std::size_t question = rest.find('?');

@@ -10,6 +10,7 @@
 #include <variant>
 
 #include "absl/status/statusor.h"
+
 #include "throttl/memory_store.h"
 #include "throttl/sqlite_store.h"
 
@@ -17,10 +18,11 @@ namespace throttl::internal {
 
 using StoreUrl = std::variant<MemoryStoreOptions, SqliteStoreOptions>;
 
-// "memory:", "sqlite:PATH" or a PATH, each with "?name=value&name=value" after it. A path that holds '?'
-// can only be given to OpenSqliteStore. Parameters of SQLite: durability=process|power, create=true|false,
-// busy_timeout and wal_bytes_max, as absl durations ("5s") and numbers; of memory: keys_max,
-// usage_rows_max, events_max. InvalidArgument names the scheme, parameter or value that is not known.
+// "memory:", "sqlite:PATH" or a PATH, each with "?name=value&name=value" after it. A path that
+// holds '?' can only be given to OpenSqliteStore. Parameters of SQLite: durability=process|power,
+// create=true|false, busy_timeout and wal_bytes_max, as absl durations ("5s") and numbers; of
+// memory: keys_max, usage_rows_max, events_max. InvalidArgument names the scheme, parameter or
+// value that is not known.
 absl::StatusOr<StoreUrl> ParseStoreUrl(std::string_view url);
 
 }  // namespace throttl::internal

@@ -21,8 +21,8 @@ namespace throttl::internal {
 class IpAddress {
  public:
   // Reads "a.b.c.d" or the IPv6 forms of RFC 4291. An IPv4 address in IPv6 ("::ffff:1.2.3.4"), as a
-  // dual-stack socket shows it, is that IPv4 address. std::nullopt: anything else, also IPv4 numbers
-  // with leading zeros, a zone ("%eth0"), brackets, a port, spaces. No allocation.
+  // dual-stack socket shows it, is that IPv4 address. std::nullopt: anything else, also leading
+  // zeros in IPv4, a zone ("%eth0"), brackets, a port, spaces. No allocation.
   static std::optional<IpAddress> Parse(std::string_view text);
 
   bool is_ipv4() const;

@@ -49,8 +49,23 @@ TEST_CASE("Quoted escapes all but printable ASCII and cuts after 64 bytes") {
   CHECK(Quoted("a\"b\\c\n") == "\"a\\\"b\\\\c\\n\"");
   CHECK(Quoted(std::string("\0\x1b", 2)) == "\"\\x00\\x1b\"");
   CHECK(Quoted("\xff") == "\"\\xff\"");
-  CHECK(Quoted(std::string(64, 'x')) == "\"" + std::string(64, 'x') + "\"");
-  CHECK(Quoted(std::string(1'000'000, 'x')) == "\"" + std::string(64, 'x') + "...\"");
+  CHECK(Quoted(std::string(64, '-')) == "\"" + std::string(64, '-') + "\"");
+  CHECK(Quoted(std::string(65, '-')) == "\"" + std::string(64, '-') + "...\"");
+  CHECK(Quoted(std::string(1'000'000, '-')) == "\"" + std::string(64, '-') + "...\"");
+}
+
+TEST_CASE("Quoted shows the first 12 of 40 letters and digits or more, which may be a secret") {
+  CHECK(Quoted(std::string(39, 'x')) == "\"" + std::string(39, 'x') + "\"");
+  CHECK(Quoted(std::string(40, 'x')) == "\"xxxxxxxxxxxx...\"");
+  CHECK(Quoted(std::string(1'000'000, 'x')) == "\"xxxxxxxxxxxx...\"");
+  const std::string body = "0123456789AB" + std::string(36, 'z');
+  CHECK(Quoted("thr_live_" + body) == "\"thr_live_0123456789AB...\"");
+  CHECK(Quoted(body + "+" + body) == "\"0123456789AB...+0123456789AB...\"");
+  // Wherever the text is cut.
+  for (std::size_t before = 0; before < 70; ++before) {
+    CAPTURE(before);
+    CHECK(Quoted(std::string(before, '-') + body).find('z') == std::string::npos);
+  }
 }
 
 }  // namespace

@@ -90,7 +90,7 @@ def anchor_days(period, anchor):
     if period == WEEK:
         return [day for day in every_day if date.fromordinal(day).isoweekday() == anchor]
     days = []
-    for year in range(FIRST_YEAR - 1, LAST_YEAR + 2):
+    for year in range(FIRST_YEAR - 1, LAST_YEAR + 3):
         for month in range(1, 13) if period == MONTH else [1]:
             length = calendar.monthrange(year, month)[1]
             days.append(date(year, month, min(anchor, length)).toordinal())

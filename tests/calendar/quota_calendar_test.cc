@@ -109,8 +109,8 @@ TEST_CASE("a day has 23 or 25 hours when the clock changes") {
 }
 
 TEST_CASE("a midnight that is skipped means the transition") {
-  // Beirut put its clock on at 00:00 of 27 March 2022; Sao Paulo at 00:00 of 4 November 2018; Havana
-  // at 00:00 of 10 March 2024; and Toronto at 23:30 of 30 March 1919.
+  // Beirut put its clock on at 00:00 of 27 March 2022; Sao Paulo at 00:00 of 4 November 2018;
+  // Havana at 00:00 of 10 March 2024; and Toronto at 23:30 of 30 March 1919.
   CHECK(PeriodOf(Calendar(Period::kDay, 1, "Asia/Beirut"), "2022-03-27 12:00:00") ==
         "2022-03-26 22:00 .. 2022-03-27 21:00");
   CHECK(PeriodOf(Calendar(Period::kMonth, 4, "America/Sao_Paulo"), "2018-11-04 03:00:00") ==

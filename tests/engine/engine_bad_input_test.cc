@@ -1,5 +1,5 @@
-// Bad input in every field of every call: a clear error that names the field and the bound, and nothing is
-// written.
+// Bad input in every field of every call: a clear error that names the field and the bound, and
+// nothing is written.
 
 #include <functional>
 #include <string>
@@ -71,7 +71,9 @@ std::vector<BadText> BadTexts(std::size_t bytes_max) {
   return {{"one byte too long", std::string(bytes_max + 1, 'a')},
           {"huge", std::string(1 << 20, 'a')},
           {"NUL inside", "a\0b"s},
-          {"not UTF-8", "a\xff" "b"},
+          {"not UTF-8",
+           "a\xff"
+           "b"},
           {"cut UTF-8", "a\xe2\x82"},
           {"an overlong slash", "/\xc0\xaf"}};
 }
@@ -84,7 +86,8 @@ void CheckNames(const absl::Status& status, const std::string& field) {
   CHECK(status.message().size() < 600);
 }
 
-TEST_CASE("a text that is too long, NUL or not UTF-8 is refused in every field, and nothing written") {
+TEST_CASE(
+    "a text that is too long, NUL or not UTF-8 is refused in every field, and nothing written") {
   ForEachStore([](EngineUnderTest& t) {
     const Key stored = t.Issue("acme", "stored").key;
     const std::string before = t.State();
@@ -95,7 +98,8 @@ TEST_CASE("a text that is too long, NUL or not UTF-8 is refused in every field, 
         field.set(key, bad.text);
         CheckNames(t.engine().CreateKey(key).status(), field.name);
         key.id = key.id.empty() ? "imported" : key.id;
-        CheckNames(t.engine().ImportKeys(std::vector{ImportedKey{.key = key}}).status(), field.name);
+        CheckNames(t.engine().ImportKeys(std::vector{ImportedKey{.key = key}}).status(),
+                   field.name);
         if (field.name == "id") continue;  // names no key: NotFound
         Key update = stored;
         field.set(update, bad.text);
@@ -147,16 +151,15 @@ std::vector<BadNumber> BadNumbers() {
                      k.quota = Quota{.limit = 1, .period = static_cast<Period>(period)};
                    }});
   }
-  for (const absl::Duration window : {absl::ZeroDuration(), absl::Microseconds(999),
-                                      absl::Hours(24 * 31) + absl::Nanoseconds(1),
-                                      absl::InfiniteDuration(), -absl::Seconds(1)}) {
+  for (const absl::Duration window :
+       {absl::ZeroDuration(), absl::Microseconds(999), absl::Hours(24 * 31) + absl::Nanoseconds(1),
+        absl::InfiniteDuration(), -absl::Seconds(1)}) {
     bad.push_back({"rate_limits[0].window", [window](Key& k) {
                      k.rate_limits = {{.name = "a", .limit = 1, .window = window}};
                    }});
   }
-  bad.push_back({"quota.scope", [](Key& k) {
-                   k.quota = Quota{.limit = 1, .scope = QuotaScope::kOwner};
-                 }});
+  bad.push_back(
+      {"quota.scope", [](Key& k) { k.quota = Quota{.limit = 1, .scope = QuotaScope::kOwner}; }});
   bad.push_back({"rate_limits", [](Key& k) {
                    for (int i = 0; i < 9; ++i) {
                      k.rate_limits.push_back({.name = absl::StrCat("r", i), .limit = 1});
@@ -201,10 +204,10 @@ TEST_CASE("an unknown plan and an unknown zone are refused by name; a quota of 0
     const std::string before = t.State();
     const auto unknown = t.engine().CreateKey({.owner_id = "acme", .plan_id = "gold"}).status();
     CHECK(unknown.ToString() == "INVALID_ARGUMENT: plan_id is \"gold\", which no plan has");
-    const auto zone = t.engine()
-                          .PutPlan({.id = "team",
-                                    .quota = Quota{.limit = 1, .time_zone = "Mars/Olympus"}})
-                          .status();
+    const auto zone =
+        t.engine()
+            .PutPlan({.id = "team", .quota = Quota{.limit = 1, .time_zone = "Mars/Olympus"}})
+            .status();
     CHECK(absl::IsInvalidArgument(zone));
     CHECK(absl::StrContains(zone.message(), "Mars/Olympus"));
     CHECK(t.State() == before);

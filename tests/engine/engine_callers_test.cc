@@ -1,5 +1,5 @@
-// The matrix: every management call x {own, foreign, unknown id} x {operator, owner}. For an owner a foreign
-// id answers exactly as an unknown one, and changes nothing.
+// The matrix: every management call x {own, foreign, unknown id} x {operator, owner}. For an owner
+// a foreign id answers exactly as an unknown one, and changes nothing.
 
 #include <functional>
 #include <string>
@@ -22,8 +22,8 @@ struct KeyCall {
 
 std::vector<KeyCall> CallsOnAKey() {
   return {
-      {"GetKey", [](Engine& e, const std::string& id,
-                    const Caller& c) { return e.GetKey(id, c).status(); }},
+      {"GetKey",
+       [](Engine& e, const std::string& id, const Caller& c) { return e.GetKey(id, c).status(); }},
       {"RotateKey", [](Engine& e, const std::string& id,
                        const Caller& c) { return e.RotateKey(id, {}, c).status(); }},
       {"RotateKey with overlap",

@@ -48,8 +48,8 @@ TEST_CASE("imported keys are known by their digests, and importing them again is
     CHECK(again->imported == 0);
     CHECK(again->unchanged == 2500);
     CHECK(t.Events().size() == events);
-    const auto found = t.store().FindKeys(
-        std::vector<std::string>{internal::ImportedLocator(Sha256("tk_2499"))});
+    const auto found =
+        t.store().FindKeys(std::vector<std::string>{internal::ImportedLocator(Sha256("tk_2499"))});
     REQUIRE(found.ok());
     REQUIRE(found->size() == 1);
     CHECK(found->front().key.id == "old-2499");
@@ -61,8 +61,8 @@ TEST_CASE("an id or digest of another key is a conflict, and nothing of it is ch
   ForEachStore([](EngineUnderTest& t) {
     REQUIRE(t.engine().ImportKeys(std::vector{Foreign("a", "tk_a")}).ok());
     const auto report = t.engine().ImportKeys(std::vector{
-        Foreign("a", "tk_other"),    // the id is taken
-        Foreign("b", "tk_a"),        // the digest is taken
+        Foreign("a", "tk_other"),  // the id is taken
+        Foreign("b", "tk_a"),      // the digest is taken
         Foreign("c", "tk_c"), Foreign("c", "tk_d"), Foreign("d", "tk_c"), Foreign("c", "tk_c")});
     REQUIRE(report.ok());
     CHECK(report->imported == 1);
@@ -106,8 +106,7 @@ TEST_CASE("what was used before the import counts in the running period, once") 
 TEST_CASE("a quota that keys share counts what all of them had used") {
   ForEachStore([](EngineUnderTest& t) {
     REQUIRE(t.engine()
-                .PutPlan({.id = "team",
-                          .quota = Quota{.limit = 100, .scope = QuotaScope::kOwner}})
+                .PutPlan({.id = "team", .quota = Quota{.limit = 100, .scope = QuotaScope::kOwner}})
                 .ok());
     ImportedKey a = Foreign("a", "tk_a", 30);
     ImportedKey b = Foreign("b", "tk_b", 40);
@@ -118,7 +117,8 @@ TEST_CASE("a quota that keys share counts what all of them had used") {
   });
 }
 
-// A store whose Apply fails, as if the process had been killed before it, until it is told otherwise.
+// A store whose Apply fails, as if the process had been killed before it, until it is told
+// otherwise.
 class StoppingStore final : public ForwardingStore {
  public:
   absl::StatusOr<std::int64_t> Apply(const ChangeSet& changes) override {

@@ -237,7 +237,8 @@ TEST_CASE("rotations and revocations of one key by many threads each happen once
   });
 }
 
-TEST_CASE("with peppers a new digest uses the highest version, and older ones still open the store") {
+TEST_CASE(
+    "with peppers a new digest uses the highest version, and older ones still open the store") {
   const TempDir dir;
   const std::string url = dir.File("throttl.db");
   const Pepper one{.version = 1, .value = Secret("0123456789abcdef")};

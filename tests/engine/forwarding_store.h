@@ -1,4 +1,5 @@
-// A ForwardingStore passes every call on to another store: a base for stores that go wrong on purpose.
+// A ForwardingStore passes every call on to another store: a base for stores that go wrong on
+// purpose.
 //
 // Thread safety: as the other store.
 //

@@ -227,7 +227,8 @@ void KnownRandom(std::span<std::uint8_t> bytes) {
 struct Known {
   Known() {
     const auto secret = internal::GenerateSecret("thr_live", KnownRandom);
-    digits = secret->Reveal().substr(sizeof("thr_live") + internal::kLocatorSize);
+    digits =
+        secret->Reveal().substr(sizeof("thr_live") + internal::kLocatorSize, internal::kRandomSize);
     KnownRandom(bytes);
   }
   std::string_view Bytes() const { return {reinterpret_cast<const char*>(bytes), sizeof(bytes)}; }

@@ -78,7 +78,7 @@ TEST_CASE("an address that is not one is refused") {
   // The longest address has 45 bytes.
   const std::string longest = "ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255";
   CHECK(IpAddress::Parse(longest).has_value());
-  for (const std::size_t more : {1, 2, 100, 1'000'000}) {
+  for (const std::size_t more : std::vector<std::size_t>{1, 2, 100, 1'000'000}) {
     CHECK(!IpAddress::Parse(std::string(more, '0') + longest).has_value());
   }
 }

@@ -75,7 +75,7 @@ const char* const kSharedKey = "shared";
 
 void FurnishShared(QuotaStore& store) {
   KeyRecord shared = NewKey(kSharedKey, "free");
-  shared.key.metadata = "0";
+  shared.key.metadata = absl::StrCat(0);
   MustApply(store, {.put_plans = {NewPlan("free")}, .put_keys = {shared}});
 }
 
@@ -279,7 +279,8 @@ void NoneComesTwice(const StoreUnderTest& under) {
       std::size_t old = 0;
       for (const KeyRecord& record : *all) {
         old += record.key.id.starts_with("old") ? 1u : 0u;
-        if (!ids.insert(record.key.id).second) troubles.Add(record.key.id + " came twice");
+        if (!ids.insert(record.key.id).second)
+          troubles.Add(absl::StrCat(record.key.id, " came twice"));
       }
       if (old != 100)
         troubles.Add(absl::StrCat(old, " of 100 keys that did not change were listed"));
@@ -346,7 +347,8 @@ void EachToOneClaim(const StoreUnderTest& under) {
   MustApply(*store, changes);
   std::vector<Delivery> planned;
   for (const Event& event : Must(ReadAllEvents(*store, 0))) {
-    planned.push_back({.id = event.id + ".w", .destination = "w", .event = event, .due_at = At(1)});
+    planned.push_back(
+        {.id = absl::StrCat(event.id, ".w"), .destination = "w", .event = event, .due_at = At(1)});
   }
   REQUIRE(store->PutDeliveries(planned, 1).ok());
   Troubles troubles;

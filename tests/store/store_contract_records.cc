@@ -219,6 +219,8 @@ void WebhookFilters(const StoreUnderTest& under) {
   const auto none = store->ListWebhooks({});
   if (absl::IsUnimplemented(none.status())) {
     CHECK(none.status().message().find(store->info().kind) != absl::string_view::npos);
+    // OK would mean done.
+    CHECK_FALSE(store->Apply({.id = UniqueId(), .put_webhooks = {NewWebhook("w1", "acme")}}).ok());
     return Skip(under, "webhooks");
   }
   CHECK(Must(store->ListWebhooks({})).empty());
@@ -284,14 +286,12 @@ KeyRecord FullKey() {
   key.secret_prefix = HardText(32);
   key.created_at = absl::FromUnixMillis(1767225600001);
   key.revoked_at = absl::FromUnixMillis(1767225600999);
-  key.last_used_at = absl::FromUnixMillis(1);
   key.version = 1;
   record.secrets = {NewSecret(HardText(64)), NewSecret("loc-bare")};
   record.secrets[0].info.expires_at = absl::FromUnixMillis(1767225600123);
   record.secrets[0].pepper_version = std::numeric_limits<std::int32_t>::max();
   record.secrets[1].info.last4.clear();
   record.secrets[1].digest.fill(0);
-  record.detector_state = std::string("\0\xff\x80'", 4) + HardText(1020);
   return record;
 }
 

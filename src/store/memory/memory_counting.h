@@ -15,9 +15,11 @@
 #include <vector>
 
 #include "absl/time/time.h"
-#include "src/store/memory/memory_records.h"
+
 #include "throttl/memory_store.h"
 #include "throttl/quota_store.h"
+
+#include "src/store/memory/memory_records.h"
 
 namespace throttl::internal {
 

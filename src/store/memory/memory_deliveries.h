@@ -18,6 +18,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+
 #include "throttl/memory_store.h"
 #include "throttl/quota_store.h"
 

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "absl/strings/str_cat.h"
+
 #include "src/base/status_macros.h"
 
 namespace throttl::internal {
@@ -333,10 +334,8 @@ void MemoryRecords::PutKey(const KeyRecord& record) {
     }
   }
   stored = record;
-  if (!is_new) {
-    stored.key.last_used_at = last_used_at;
-    stored.detector_state = std::move(detector_state);
-  }
+  stored.key.last_used_at = last_used_at;
+  stored.detector_state = std::move(detector_state);
   const Age age(absl::ToUnixMillis(stored.key.created_at), id);
   by_age_.insert(age);
   by_age_of_owner_[stored.key.owner_id].insert(age);

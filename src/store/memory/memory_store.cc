@@ -7,6 +7,7 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+
 #include "src/base/fork_registry.h"
 #include "src/base/mutex.h"
 #include "src/base/random_bytes.h"

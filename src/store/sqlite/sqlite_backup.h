@@ -14,9 +14,9 @@
 
 namespace throttl::internal {
 
-// Writes one consistent state to a new file `destination` with mode 0600, under a store_id of its own. The
-// file appears whole or not at all. AlreadyExists: `destination` is there. REQUIRES: no transaction is open
-// on `db`.
+// Writes one consistent state to a new file `destination` with mode 0600, under a store_id of its
+// own. The file appears whole or not at all. AlreadyExists: `destination` is there. REQUIRES: no
+// transaction is open on `db`.
 absl::Status SqliteBackup(SqliteConnection& db, const std::string& destination);
 
 }  // namespace throttl::internal

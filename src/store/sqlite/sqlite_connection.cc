@@ -12,6 +12,10 @@ absl::Status ToStatus(sqlite3* db, int code, std::string_view doing) {
       absl::StrCat(AbslView(doing), ": ", db == nullptr ? sqlite3_errstr(code) : sqlite3_errmsg(db),
                    " (SQLite ", code, ")");
   if (code == SQLITE_IOERR_CORRUPTFS) return absl::DataLossError(message);
+  if (code == SQLITE_IOERR_SHMSIZE) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat(message, "; the disk is full, or a file may not grow"));
+  }
   switch (code & 0xff) {
     case SQLITE_OK:
     case SQLITE_ROW:
@@ -113,14 +117,14 @@ absl::StatusOr<std::int64_t> SqliteConnection::ReadNumber(const char* sql) {
   SqliteStatement read(*this, sql);
   if (read.Step()) return read.Int(0);
   THROTTL_RETURN_IF_ERROR(read.status());
-  return absl::InternalError(absl::StrCat("no row: ", sql));
+  return absl::DataLossError(absl::StrCat("the database has no row for: ", sql));
 }
 
 absl::StatusOr<std::string> SqliteConnection::ReadText(const char* sql) {
   SqliteStatement read(*this, sql);
   if (read.Step()) return read.Text(0);
   THROTTL_RETURN_IF_ERROR(read.status());
-  return absl::InternalError(absl::StrCat("no row: ", sql));
+  return absl::DataLossError(absl::StrCat("the database has no row for: ", sql));
 }
 
 void SqliteConnection::Rollback() {
@@ -129,7 +133,10 @@ void SqliteConnection::Rollback() {
 
 SqliteStatement::SqliteStatement(SqliteConnection& db, const char* sql)
     : db_(db), statement_(db.Prepare(sql)) {
-  if (statement_ == nullptr) code_ = sqlite3_extended_errcode(db.handle());
+  if (statement_ != nullptr) return;
+  code_ = sqlite3_extended_errcode(db.handle());
+  // A constant fits the schema: when it is wrong in SQLite's eyes, the stored schema is damaged.
+  if (code_ == SQLITE_ERROR) code_ = SQLITE_CORRUPT;
 }
 
 SqliteStatement::~SqliteStatement() {

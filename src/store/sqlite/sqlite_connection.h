@@ -52,7 +52,7 @@ class SqliteConnection {
   absl::Status Run(const char* sql);
   // Runs every statement of `sql`, a constant.
   absl::Status RunScript(const char* sql);
-  // The first column of the first row.
+  // The first column of the first row. DataLoss: there is none.
   absl::StatusOr<std::int64_t> ReadNumber(const char* sql);
   absl::StatusOr<std::string> ReadText(const char* sql);
 

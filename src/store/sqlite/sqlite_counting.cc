@@ -90,13 +90,14 @@ absl::Status WriteUsage(SqliteConnection& db, HolderId holder, const UsageRow& r
   return write.Finish();
 }
 
-// One statement for each way to ask: by key, by owner, everything. Parameters 1 to 4 are key, owner, from
-// and to in all of them.
+// One statement for each way to ask: by key, by owner, everything. Parameters 1 to 4 are key,
+// owner, from and to in all of them.
 const char* UsageSql(const UsageQuery& query) {
-#define THROTTL_USAGE_HEAD                                                           \
-  "SELECT start_at, sum(allowed), sum(units), sum(rate_limited), "                   \
+#define THROTTL_USAGE_HEAD                                         \
+  "SELECT start_at, sum(allowed), sum(units), sum(rate_limited), " \
   "sum(quota_exceeded), sum(refused_otherwise) FROM usage_hour "
-#define THROTTL_USAGE_TAIL " AND start_at >= ?3 AND start_at < ?4 GROUP BY start_at ORDER BY start_at"
+#define THROTTL_USAGE_TAIL \
+  " AND start_at >= ?3 AND start_at < ?4 GROUP BY start_at ORDER BY start_at"
   if (!query.key_id.empty()) {
     return THROTTL_USAGE_HEAD
         "WHERE key_id = ?1 AND (?2 = '' OR EXISTS (SELECT 1 FROM api_key "

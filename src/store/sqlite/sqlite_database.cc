@@ -50,7 +50,7 @@ SqliteDatabase::~SqliteDatabase() { RemoveForkParticipant(this); }
 
 // Under the gate: makes the file and its schema, as far as they are missing.
 absl::Status SqliteDatabase::Create() {
-  const absl::Status made = MakeEmptyFile(path_);
+  absl::Status made = MakeEmptyFile(path_);
   if (!made.ok() && !absl::IsAlreadyExists(made)) return made;
   THROTTL_RETURN_IF_ERROR(CheckSqliteHeader(path_));
   THROTTL_ASSIGN_OR_RETURN(identity_, IdentifyFile(path_));
@@ -94,7 +94,11 @@ absl::Status SqliteDatabase::WriteLocked(const Body& body) {
     THROTTL_ASSIGN_OR_RETURN(writer_, Connect(/*read_only=*/false));
   }
   absl::Status status = MakeRoom(*writer_);
-  if (status.ok()) status = Transact(*writer_, body);
+  if (status.ok()) {
+    status = Transact(*writer_, body);
+    // On a full disk the log's space is what the next call can have.
+    if (absl::IsResourceExhausted(status)) EmptyLog(*writer_).IgnoreError();
+  }
   if (status.ok()) CheckpointIfDue(*writer_);
   // An error may have left the handle in a state of its own: the next call starts with a new one.
   if (HandleIsSuspect(status) || sqlite3_get_autocommit(writer_->handle()) == 0) writer_ = nullptr;
@@ -114,15 +118,20 @@ absl::Status SqliteDatabase::MakeRoom(SqliteConnection& db) {
   const std::string log = path_ + "-wal";
   if (FileBytes(log) < options_.wal_bytes_max) return absl::OkStatus();
   CutReaders();
-  sqlite3_busy_timeout(db.handle(), kReaderPatienceMs);  // the gate is held meanwhile
-  absl::Status status = db.Run("PRAGMA wal_checkpoint(TRUNCATE)");
-  sqlite3_busy_timeout(db.handle(), static_cast<int>(options_.busy_timeout / absl::Milliseconds(1)));
-  THROTTL_RETURN_IF_ERROR(status);
+  THROTTL_RETURN_IF_ERROR(EmptyLog(db));
   const std::int64_t bytes = FileBytes(log);
   if (bytes < options_.wal_bytes_max) return absl::OkStatus();
   return absl::ResourceExhaustedError(
       absl::StrCat("the write-ahead log ", log, " is ", bytes, " bytes, at most ",
                    options_.wal_bytes_max, " are allowed; a reader holds it open"));
+}
+
+// Moves the log into the file and truncates it, unless a reader looks at it.
+absl::Status SqliteDatabase::EmptyLog(SqliteConnection& db) {
+  sqlite3_busy_timeout(db.handle(), kReaderPatienceMs);  // the gate is held meanwhile
+  absl::Status status = db.Run("PRAGMA wal_checkpoint(TRUNCATE)");
+  sqlite3_busy_timeout(db.handle(), static_cast<int>(options_.busy_timeout / absl::Milliseconds(1)));
+  return status;
 }
 
 // A failed checkpoint loses nothing, and the next commit tries again.

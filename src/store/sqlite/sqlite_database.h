@@ -78,6 +78,7 @@ class SqliteDatabase final : public ForkParticipant {
   absl::Status WriteLocked(const Body& body);
   absl::Status Transact(SqliteConnection& db, const Body& body);
   absl::Status MakeRoom(SqliteConnection& db);
+  absl::Status EmptyLog(SqliteConnection& db);
   void CheckpointIfDue(SqliteConnection& db);
   void CutReaders();
   Reader& LockReader() ABSL_NO_THREAD_SAFETY_ANALYSIS;

@@ -11,9 +11,9 @@ namespace throttl::internal {
 namespace {
 
 // The columns that ReadDelivery reads, in its order.
-#define THROTTL_DELIVERY_COLUMNS                                                             \
-  "seq, id, destination, state, attempts, due_at, claim, last_http_status, last_error, "     \
-  "event_seq, event_id, event_type, event_at, event_owner_id, event_key_id, event_actor, "   \
+#define THROTTL_DELIVERY_COLUMNS                                                           \
+  "seq, id, destination, state, attempts, due_at, claim, last_http_status, last_error, "   \
+  "event_seq, event_id, event_type, event_at, event_owner_id, event_key_id, event_actor, " \
   "event_data"
 
 std::int64_t ClaimBits(std::uint64_t claim) { return std::bit_cast<std::int64_t>(claim); }
@@ -39,12 +39,11 @@ Delivery ReadDelivery(const SqliteStatement& read) {
 
 absl::Status TakeClaim(SqliteConnection& db, const DeliveryClaim& claim) {
   // What this claim has already counts, so that repeating the call hands out the same deliveries.
-  SqliteStatement write(
-      db,
-      "UPDATE delivery SET claim = ?1, claimed_until = ?3 WHERE seq IN ("
-      " SELECT seq FROM delivery WHERE state = 1 AND due_at <= ?2"
-      " AND (claim = 0 OR claim = ?1 OR claimed_until <= ?2)"
-      " ORDER BY claim = ?1 DESC, due_at, seq LIMIT ?4)");
+  SqliteStatement write(db,
+                        "UPDATE delivery SET claim = ?1, claimed_until = ?3 WHERE seq IN ("
+                        " SELECT seq FROM delivery WHERE state = 1 AND due_at <= ?2"
+                        " AND (claim = 0 OR claim = ?1 OR claimed_until <= ?2)"
+                        " ORDER BY claim = ?1 DESC, due_at, seq LIMIT ?4)");
   write.Bind(ClaimBits(claim.claim))
       .Bind(absl::ToUnixMillis(claim.now))
       .Bind(absl::ToUnixMillis(claim.until))
@@ -52,7 +51,8 @@ absl::Status TakeClaim(SqliteConnection& db, const DeliveryClaim& claim) {
   return write.Finish();
 }
 
-// Whoever has the claim may replace the delivery, again too; others may claim it when it is due again.
+// Whoever has the claim may replace the delivery, again too; others may claim it when it is due
+// again.
 absl::Status PutDelivery(SqliteConnection& db, const Delivery& delivery) {
   SqliteStatement write(
       db,
@@ -180,8 +180,7 @@ absl::StatusOr<Page<Delivery>> SqliteListDeliveries(SqliteConnection& db,
 absl::StatusOr<std::int64_t> SqlitePrune(SqliteConnection& db, const PruneLimits& limits) {
   std::int64_t pruned = 0;
   if (limits.counters_before) {
-    THROTTL_ASSIGN_OR_RETURN(pruned,
-                             PruneCounters(db, *limits.counters_before, limits.rows_max));
+    THROTTL_ASSIGN_OR_RETURN(pruned, PruneCounters(db, *limits.counters_before, limits.rows_max));
   }
   struct Table {
     const std::optional<absl::Time>& before;
@@ -199,9 +198,8 @@ absl::StatusOr<std::int64_t> SqlitePrune(SqliteConnection& db, const PruneLimits
   };
   for (const Table& table : tables) {
     if (!table.before || pruned >= limits.rows_max) continue;
-    THROTTL_ASSIGN_OR_RETURN(
-        const std::int64_t rows,
-        PruneRows(db, table.sql, *table.before, limits.rows_max - pruned));
+    THROTTL_ASSIGN_OR_RETURN(const std::int64_t rows,
+                             PruneRows(db, table.sql, *table.before, limits.rows_max - pruned));
     pruned += rows;
   }
   return pruned;

@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <optional>
 
 #include <sqlite3.h>
 
@@ -21,6 +22,7 @@
 #include "src/base/errno_status.h"
 #include "src/base/status_macros.h"
 #include "src/store/sqlite/sqlite_connection.h"
+#include "src/store/sqlite/sqlite_schema.h"
 
 namespace throttl::internal {
 namespace {
@@ -131,21 +133,33 @@ std::string ImmutableUri(const std::string& path) {
   return uri + "?mode=ro&immutable=1";
 }
 
-// Whether byte 68 on says that the file is a store. Read through SQLite's file, since closing another
+// What a database's header says of whose it is (https://sqlite.org/fileformat.html, section 1.3).
+struct FileMarks {
+  std::int64_t user_version = 0;
+  std::int64_t application_id = 0;
+};
+
+std::int64_t BigEndian32(const std::uint8_t* bytes) {
+  const auto value = static_cast<std::uint32_t>(bytes[0]) << 24 |
+                     static_cast<std::uint32_t>(bytes[1]) << 16 |
+                     static_cast<std::uint32_t>(bytes[2]) << 8 | bytes[3];
+  return static_cast<std::int32_t>(value);
+}
+
+// Nothing when the file has no whole header. Read through SQLite's file, since closing another
 // descriptor would drop the locks that this process holds on the file.
-bool IsMarkedAsStore(sqlite3* db) {
+std::optional<FileMarks> ReadMarks(sqlite3* db) {
   sqlite3_file* file = nullptr;
   if (sqlite3_file_control(db, "main", SQLITE_FCNTL_FILE_POINTER, &file) != SQLITE_OK ||
       file == nullptr || file->pMethods == nullptr) {
-    return false;
+    return std::nullopt;
   }
   std::array<std::uint8_t, 100> header = {};
-  if (file->pMethods->xRead(file, header.data(), static_cast<int>(header.size()), 0) != SQLITE_OK) {
-    return false;
+  if (file->pMethods->xRead(file, header.data(), static_cast<int>(header.size()), 0) != SQLITE_OK ||
+      std::memcmp(header.data(), "SQLite format 3", 16) != 0) {
+    return std::nullopt;
   }
-  std::int64_t id = 0;
-  for (std::size_t i = 68; i < 72; ++i) id = id << 8 | header[i];
-  return std::memcmp(header.data(), "SQLite format 3", 16) == 0 && id == kApplicationId;
+  return FileMarks{BigEndian32(&header[60]), BigEndian32(&header[68])};
 }
 
 absl::Status CheckApplicationId(sqlite3* db, const std::string& path) {
@@ -171,9 +185,13 @@ absl::Status CheckApplicationId(sqlite3* db, const std::string& path) {
 // Without its log, the rest of a store's file may be half-written: a checkpoint is under way, or was
 // killed. So a file that is marked as ours is not looked into, also when it became so meanwhile.
 absl::Status CheckOpenedHeader(sqlite3* db, const std::string& path) {
-  if (IsMarkedAsStore(db)) return absl::OkStatus();
-  absl::Status status = CheckApplicationId(db, path);
-  return status.ok() || IsMarkedAsStore(db) ? absl::OkStatus() : status;
+  std::optional<FileMarks> marks = ReadMarks(db);
+  if (!marks.has_value() || marks->application_id != kApplicationId) {
+    absl::Status status = CheckApplicationId(db, path);
+    marks = ReadMarks(db);
+    if (!marks.has_value() || marks->application_id != kApplicationId) return status;
+  }
+  return CheckSchemaVersion(marks->user_version);
 }
 
 }  // namespace

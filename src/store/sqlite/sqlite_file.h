@@ -31,7 +31,7 @@ struct SqliteFile {
 // exist. FailedPrecondition: a directory, a device, a hard link, read-only, or on a network file system.
 absl::StatusOr<SqliteFile> CheckSqliteFile(std::string_view path, SqliteFileUse use);
 
-// FailedPrecondition when the file is a database of another program, or none. Reads only, and takes no lock
+// FailedPrecondition when the file is a database of another program or of a newer version, or none. Reads only, and takes no lock
 // that a database handle of this process may hold. An empty file is fine.
 absl::Status CheckSqliteHeader(const std::string& path);
 

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <charconv>
 #include <cstring>
 
@@ -103,6 +104,12 @@ absl::StatusOr<std::optional<KeyRecord>> ReadOne(SqliteConnection& db, SqliteSta
   }
   THROTTL_ASSIGN_OR_RETURN(KeyRecord record, Complete(db, ReadKeyRow(read)));
   return record;
+}
+
+// Whether the key has the secret by which it was found: a damaged index leads elsewhere.
+bool HasLocator(const KeyRecord& record, std::string_view locator) {
+  return std::any_of(record.secrets.begin(), record.secrets.end(),
+                     [=](const SecretRecord& secret) { return secret.info.locator == locator; });
 }
 
 bool Matches(const Key& key, const KeyQuery& query) {
@@ -275,7 +282,13 @@ absl::StatusOr<std::optional<KeyRecord>> SqliteFindKey(SqliteConnection& db,
                            " FROM api_key WHERE id = "
                            "(SELECT key_id FROM key_secret WHERE locator = ?)");
   read.Bind(locator);
-  return ReadOne(db, read);
+  THROTTL_ASSIGN_OR_RETURN(std::optional<KeyRecord> record, ReadOne(db, read));
+  if (record.has_value() && !HasLocator(*record, locator)) {
+    return absl::DataLossError(
+        absl::StrCat("locator \"", AbslView(locator), "\" leads to key \"", record->key.id,
+                     "\" in the database, which does not have it"));
+  }
+  return record;
 }
 
 absl::StatusOr<Page<KeyRecord>> SqliteListKeys(SqliteConnection& db, const KeyQuery& query) {

@@ -1,5 +1,5 @@
-// The event log and the memory of applied change sets. Each function runs inside a transaction of its
-// caller; since there is one writer at a time, the order of seq is the order of commits.
+// The event log and the memory of applied change sets. Each function runs inside a transaction of
+// its caller; since there is one writer at a time, the order of seq is the order of commits.
 //
 // Thread safety: as the connection.
 //

@@ -8,7 +8,8 @@
 
 namespace throttl::internal {
 
-// From migrations/NNN.sql, in the order of their numbers. Each ends with its own PRAGMA user_version.
+// From migrations/NNN.sql, in the order of their numbers. Each ends with its own PRAGMA
+// user_version.
 std::span<const char* const> SqliteMigrations();
 
 }  // namespace throttl::internal

@@ -1,5 +1,5 @@
-// Webhooks and deliveries as rows, and the pruning of what may be forgotten. Each function runs inside a
-// transaction of its caller.
+// Webhooks and deliveries as rows, and the pruning of what may be forgotten. Each function runs
+// inside a transaction of its caller.
 //
 // Thread safety: as the connection.
 //

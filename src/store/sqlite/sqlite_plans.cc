@@ -74,8 +74,8 @@ absl::Status SqlitePutPlan(SqliteConnection& db, const Plan& plan) {
     THROTTL_RETURN_IF_ERROR(write.Finish());
   }
   if (db.changes() == 0) {
-    return absl::AbortedError(absl::StrCat("the stored version of plan \"", plan.id, "\" is not ",
-                                           plan.version - 1));
+    return absl::AbortedError(
+        absl::StrCat("the stored version of plan \"", plan.id, "\" is not ", plan.version - 1));
   }
   return WriteRateLimits(db, RateLimitsOf::kPlan, plan.id, plan.rate_limits);
 }
@@ -87,8 +87,8 @@ absl::Status SqliteDeletePlan(SqliteConnection& db, const ChangeSet::Deletion& d
     THROTTL_RETURN_IF_ERROR(erase.Finish());
   }
   if (db.changes() == 0) {
-    return absl::AbortedError(absl::StrCat("the stored version of plan \"", deletion.id,
-                                           "\" is not ", deletion.version));
+    return absl::AbortedError(
+        absl::StrCat("the stored version of plan \"", deletion.id, "\" is not ", deletion.version));
   }
   return WriteRateLimits(db, RateLimitsOf::kPlan, deletion.id, {});
 }

@@ -40,8 +40,9 @@ absl::StatusOr<std::optional<KeyRecord>> SqliteFindKey(SqliteConnection& db,
 absl::StatusOr<Page<KeyRecord>> SqliteListKeys(SqliteConnection& db, const KeyQuery& query);
 absl::StatusOr<std::vector<std::int32_t>> SqliteReadPepperVersions(SqliteConnection& db);
 
-// Writes the keys, all of whose old secrets go first, so that a locator may move from one to another.
-// Aborted: a stored version is not one less. AlreadyExists: a new key's id, or a locator, is taken.
+// Writes the keys, all of whose old secrets go first, so that a locator may move from one to
+// another. Aborted: a stored version is not one less. AlreadyExists: a new key's id, or a locator,
+// is taken.
 absl::Status SqlitePutKeys(SqliteConnection& db, std::span<const KeyRecord> records);
 
 absl::Status SqlitePutActivity(SqliteConnection& db, const KeyActivity& activity);

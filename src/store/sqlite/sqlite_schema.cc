@@ -30,12 +30,7 @@ absl::Status WriteMeta(SqliteConnection& db) {
 }
 
 absl::Status CheckVersion(SqliteConnection& db, std::int64_t version) {
-  const auto newest = static_cast<std::int64_t>(SqliteMigrations().size());
-  if (version < 0 || version > newest) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("the database's schema has version ", version,
-                     ", and this library knows versions up to ", newest, "; use a newer one"));
-  }
+  THROTTL_RETURN_IF_ERROR(CheckSchemaVersion(version));
   if (version != 0) return absl::OkStatus();
   THROTTL_ASSIGN_OR_RETURN(const std::int64_t tables,
                            db.ReadNumber("SELECT count(*) FROM sqlite_schema"));
@@ -53,6 +48,14 @@ absl::Status RunMigrations(SqliteConnection& db, std::int64_t version) {
 }
 
 }  // namespace
+
+absl::Status CheckSchemaVersion(std::int64_t version) {
+  const auto newest = static_cast<std::int64_t>(SqliteMigrations().size());
+  if (version >= 0 && version <= newest) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("the database's schema has version ", version,
+                   ", and this library knows versions up to ", newest, "; use a newer one"));
+}
 
 absl::Status CheckSchema(SqliteConnection& db) {
   THROTTL_ASSIGN_OR_RETURN(const std::int64_t version, db.ReadNumber(kVersionSql));

@@ -6,13 +6,18 @@
 #ifndef THROTTL_SRC_STORE_SQLITE_SQLITE_SCHEMA_H_
 #define THROTTL_SRC_STORE_SQLITE_SQLITE_SCHEMA_H_
 
+#include <cstdint>
+
 #include "absl/status/status.h"
 
 #include "src/store/sqlite/sqlite_connection.h"
 
 namespace throttl::internal {
 
-// FailedPrecondition: the schema is newer than this library's, or a table of another program is there.
+// FailedPrecondition: the schema is newer than this library's.
+absl::Status CheckSchemaVersion(std::int64_t version);
+
+// FailedPrecondition: the schema is newer, or a table of another program is there. Reads only.
 absl::Status CheckSchema(SqliteConnection& db);
 
 // Runs the migrations that are missing, in one transaction: a kill leaves all of them or none.

@@ -62,8 +62,8 @@ absl::Status CheckOptions(const SqliteStoreOptions& options) {
   }
   if (options.wal_bytes_max < (std::int64_t{1} << 20) ||
       options.wal_bytes_max > (std::int64_t{1} << 40)) {
-    return absl::InvalidArgumentError(absl::StrCat("wal_bytes_max is ", options.wal_bytes_max,
-                                                   ", 1 MiB to 1 TiB are allowed"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("wal_bytes_max is ", options.wal_bytes_max, ", 1 MiB to 1 TiB are allowed"));
   }
   if (options.durability != Durability::kProcess && options.durability != Durability::kPower) {
     return absl::InvalidArgumentError(absl::StrCat("durability is ",
@@ -122,9 +122,8 @@ class SqliteStore final : public QuotaStore {
 
   absl::StatusOr<std::vector<Event>> ReadEvents(std::int64_t after_seq,
                                                 std::int32_t count_max) override {
-    return Read<std::vector<Event>>([&](SqliteConnection& db) {
-      return internal::SqliteReadEvents(db, after_seq, count_max);
-    });
+    return Read<std::vector<Event>>(
+        [&](SqliteConnection& db) { return internal::SqliteReadEvents(db, after_seq, count_max); });
   }
 
   absl::StatusOr<std::vector<SettleReply>> Settle(const SettleBatch& batch) override {
@@ -177,9 +176,8 @@ class SqliteStore final : public QuotaStore {
   }
 
   absl::Status Backup(std::string_view destination) override {
-    return database_->ReadOutsideTransaction([&](SqliteConnection& db) {
-      return internal::SqliteBackup(db, std::string(destination));
-    });
+    return database_->ReadOutsideTransaction(
+        [&](SqliteConnection& db) { return internal::SqliteBackup(db, std::string(destination)); });
   }
 
   void Suspend() override { database_->Suspend(); }
@@ -230,8 +228,7 @@ class SqliteStore final : public QuotaStore {
 
 absl::StatusOr<std::shared_ptr<QuotaStore>> OpenSqliteStore(const SqliteStoreOptions& options) {
   THROTTL_RETURN_IF_ERROR(CheckOptions(options));
-  THROTTL_ASSIGN_OR_RETURN(std::unique_ptr<SqliteDatabase> database,
-                           SqliteDatabase::Open(options));
+  THROTTL_ASSIGN_OR_RETURN(std::unique_ptr<SqliteDatabase> database, SqliteDatabase::Open(options));
   StoreInfo info{.kind = "sqlite",
                  .lease_path = absl::StrCat(database->path(), "-lease"),
                  .durability = options.durability};

@@ -14,9 +14,9 @@ absl::Status ReadTexts(SqliteConnection& db, WebhookRecord& webhook) {
                        "ORDER BY kind, position");
   read.Bind(webhook.id);
   while (read.Step()) {
-    std::vector<std::string>& texts =
-        read.Int(0) == static_cast<std::int64_t>(TextKind::kEventType) ? webhook.event_types
-                                                                      : webhook.sealed_secrets;
+    std::vector<std::string>& texts = read.Int(0) == static_cast<std::int64_t>(TextKind::kEventType)
+                                          ? webhook.event_types
+                                          : webhook.sealed_secrets;
     texts.emplace_back(read.Blob(1));
   }
   return read.status();

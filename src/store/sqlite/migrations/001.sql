@@ -1,8 +1,8 @@
 -- Version 1: the first schema.
 --
--- Times are milliseconds since 1970 (UTC) in columns that end in _at, seconds in period_start. A NULL time
--- or limit means none. `checksum` is XXH3 over a record's settings: a damaged record is refused and never
--- granted from.
+-- Times are milliseconds since 1970 (UTC) in columns that end in _at, seconds in period_start. A
+-- NULL time or limit means none. `checksum` is XXH3 over a record's settings: a damaged record is
+-- refused and never granted from.
 
 CREATE TABLE meta(
   name TEXT NOT NULL PRIMARY KEY,
@@ -45,7 +45,7 @@ CREATE TABLE api_key(
   secret_prefix TEXT NOT NULL,
   created_at INTEGER NOT NULL,
   revoked_at INTEGER,
-  text_count INTEGER NOT NULL,           -- rows in key_text, so that a plain key costs no look-up there
+  text_count INTEGER NOT NULL,           -- rows in key_text: a plain key costs no look-up there
   rate_limit_count INTEGER NOT NULL,     -- rows in rate_limit
   checksum INTEGER NOT NULL,
   -- Written by settling, apart from the settings above.

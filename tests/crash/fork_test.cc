@@ -1,0 +1,257 @@
+// Forks of processes that have an engine open: what was acknowledged, on either side, is stored.
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <random>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include "throttl/engine.h"
+
+#include "tests/crash/crash_parts.h"
+#include "tests/scale.h"
+
+namespace throttl::testing {
+namespace {
+
+constexpr std::size_t kKeysMax = 1 << 20;
+constexpr unsigned kHangSeconds = 60;
+
+// Which keys were asked for, by number, and which of them were acknowledged.
+struct ForkLedger {
+  std::atomic<std::size_t> next = 0;
+  std::array<std::atomic<bool>, kKeysMax> acknowledged = {};
+  Report report;
+};
+
+std::string KeyIdOf(std::size_t number) { return "fork-" + std::to_string(number); }
+
+void CreateKeys(Engine& engine, ForkLedger& ledger, int count) {
+  for (int i = 0; i < count; ++i) {
+    const std::size_t number = ledger.next.fetch_add(1);
+    if (number >= kKeysMax) return ledger.report.Add("the ledger is full");
+    const auto issued = engine.CreateKey({.owner_id = "owner", .id = KeyIdOf(number)});
+    if (!issued.ok()) return ledger.report.Add("create: " + issued.status().ToString());
+    ledger.acknowledged[number] = true;
+  }
+}
+
+std::unique_ptr<Engine> OpenEngine(const std::string& url, ForkLedger& ledger) {
+  auto engine = Engine::Open(url, {.settle_thread = false});
+  if (engine.ok()) return *std::move(engine);
+  ledger.report.Add("open: " + engine.status().ToString());
+  return nullptr;
+}
+
+// In a child: forks, without the parent's death in mind, which ends with its own children.
+pid_t Fork(const std::function<int()>& body) {
+  const pid_t child = fork();
+  if (child != 0) return child;
+  alarm(kHangSeconds);
+  _exit(body());
+}
+
+void Join(pid_t child, std::string_view who, ForkLedger& ledger) {
+  const std::string end = WaitForChild(child);
+  if (!end.empty()) ledger.report.Add(std::string(who) + ": " + end);
+}
+
+// Reads the file in a process of its own and compares it with the ledger.
+void CheckStored(const std::string& url, ForkLedger& ledger) {
+  const pid_t child = StartChild([&] {
+    const std::unique_ptr<Engine> engine = OpenEngine(url, ledger);
+    if (engine == nullptr) return 1;
+    std::set<std::string> stored;
+    KeyQuery query{.count_max = 1000};
+    do {
+      const auto page = engine->ListKeys(query);
+      if (!page.ok()) return 1;
+      for (const Key& key : page->items) stored.insert(key.id);
+      query.cursor = page->next_cursor;
+    } while (!query.cursor.empty());
+    for (std::size_t number = 0; number < ledger.next.load(); ++number) {
+      const std::string id = KeyIdOf(number);
+      if (ledger.acknowledged[number].load() == (stored.erase(id) == 1)) continue;
+      ledger.report.Add(
+          id + (ledger.acknowledged[number].load() ? " is lost" : " was not acknowledged"));
+    }
+    for (const std::string& id : stored) ledger.report.Add(id + " is nobody's");
+    return 0;
+  });
+  CHECK(WaitForChild(child) == "");
+  CHECK_MESSAGE(ledger.report.count() == 0, ledger.report.Text());
+}
+
+// What a forked child does with the engine that it inherited; `kind` chooses among a few lives.
+int LiveAsChild(std::unique_ptr<Engine>& engine, ForkLedger& ledger, std::uint64_t kind) {
+  CreateKeys(*engine, ledger, 3);
+  if (kind % 3 == 0) {
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 2; ++i) threads.emplace_back([&] { CreateKeys(*engine, ledger, 3); });
+    for (std::thread& thread : threads) thread.join();
+  }
+  if (kind % 2 == 0) {
+    const pid_t grandchild = Fork([&] {
+      CreateKeys(*engine, ledger, 2);
+      if (kind % 4 == 0) engine = nullptr;
+      return 0;
+    });
+    CreateKeys(*engine, ledger, 2);
+    Join(grandchild, "a grandchild", ledger);
+  }
+  if (kind % 5 != 0) engine = nullptr;
+  return 0;
+}
+
+struct ForkingOptions {
+  std::string url = {};
+  std::uint64_t seed = 0;
+  int forks = 0;
+};
+
+// Four threads work while the process forks at random instants.
+int ForkWhileWorking(const ForkingOptions& options, ForkLedger& ledger) {
+  std::unique_ptr<Engine> engine = OpenEngine(options.url, ledger);
+  if (engine == nullptr) return 1;
+  std::atomic<bool> ended = false;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&] {
+      while (!ended.load()) CreateKeys(*engine, ledger, 1);
+    });
+  }
+  std::mt19937_64 draw(options.seed);
+  std::vector<pid_t> children;
+  for (int i = 0; i < options.forks; ++i) {
+    std::this_thread::sleep_for(std::chrono::microseconds(draw() % 3000));
+    const std::uint64_t kind = draw();
+    children.push_back(Fork([&] { return LiveAsChild(engine, ledger, kind); }));
+    CreateKeys(*engine, ledger, 1);
+  }
+  ended = true;
+  for (std::thread& thread : threads) thread.join();
+  for (const pid_t child : children) Join(child, "a child", ledger);
+  return 0;
+}
+
+TEST_CASE("a process with four working threads forks at any instant, and both sides go on") {
+  constexpr int kForksOfOne = 10;
+  const ScratchDirectory directory;
+  const Shared<ForkLedger> ledger;
+  const std::string url = directory.File("fork.db");
+  const std::uint64_t seed = RunSeed();
+  const int rounds = static_cast<int>(Scaled(20));
+  for (int i = 0; i < rounds; ++i) {
+    const ForkingOptions options{
+        .url = url, .seed = seed + static_cast<std::uint64_t>(i), .forks = kForksOfOne};
+    const pid_t process = StartChild([&] { return ForkWhileWorking(options, *ledger); });
+    REQUIRE(WaitForChild(process) == "");
+  }
+  CheckStored(url, *ledger);
+  MESSAGE((std::to_string(rounds * kForksOfOne) + " forks, " + std::to_string(ledger->next.load()) +
+           " keys, seed " + std::to_string(seed)));
+}
+
+// gunicorn --preload: the application opens, its workers are forked, and the parent only waits.
+int Preload(const std::string& url, ForkLedger& ledger) {
+  std::unique_ptr<Engine> engine = OpenEngine(url, ledger);
+  if (engine == nullptr) return 1;
+  CreateKeys(*engine, ledger, 1);
+  std::vector<pid_t> workers;
+  for (int i = 0; i < 4; ++i) {
+    workers.push_back(Fork([&] {
+      CreateKeys(*engine, ledger, 25);
+      engine = nullptr;
+      return 0;
+    }));
+  }
+  engine = nullptr;
+  for (const pid_t worker : workers) Join(worker, "a worker", ledger);
+  return 0;
+}
+
+TEST_CASE("workers of a preloaded application keep all keys while it and another process close") {
+  const std::int64_t runs = Scaled(20);
+  for (std::int64_t run = 0; run < runs; ++run) {
+    const ScratchDirectory directory;
+    const Shared<ForkLedger> ledger;
+    const std::string url = directory.File("preload.db");
+    const pid_t application = StartChild([&] { return Preload(url, *ledger); });
+    const pid_t another = StartChild([&] {
+      while (ledger->next.load() < 80 && ledger->report.count() == 0) {
+        if (OpenEngine(url, *ledger) == nullptr) return 1;
+      }
+      return 0;
+    });
+    CHECK(WaitForChild(application) == "");
+    CHECK(WaitForChild(another) == "");
+    CHECK(ledger->next.load() == 101);
+    CheckStored(url, *ledger);
+  }
+}
+
+TEST_CASE("a child that destroys the engine leaves it to its parent") {
+  const ScratchDirectory directory;
+  const Shared<ForkLedger> ledger;
+  const std::string url = directory.File("destroyed.db");
+  const pid_t process = StartChild([&] {
+    std::unique_ptr<Engine> engine = OpenEngine(url, *ledger);
+    if (engine == nullptr) return 1;
+    for (int i = 0; i < 20; ++i) {
+      const pid_t child = Fork([&] {
+        engine = nullptr;
+        return 0;
+      });
+      CreateKeys(*engine, *ledger, 5);
+      Join(child, "the child", *ledger);
+      CreateKeys(*engine, *ledger, 5);
+    }
+    return 0;
+  });
+  CHECK(WaitForChild(process) == "");
+  CHECK(ledger->next.load() == 200);
+  CheckStored(url, *ledger);
+}
+
+TEST_CASE("a memory store in a forked child refuses every call and says why") {
+  const Shared<ForkLedger> ledger;
+  const pid_t process = StartChild([&] {
+    std::unique_ptr<Engine> engine = OpenEngine("memory:", *ledger);
+    if (engine == nullptr) return 1;
+    CreateKeys(*engine, *ledger, 1);
+    const pid_t child = Fork([&] {
+      const absl::Status created = engine->CreateKey({.owner_id = "owner"}).status();
+      const absl::Status read = engine->GetKey(KeyIdOf(0)).status();
+      for (const absl::Status& status : {created, read}) {
+        if (absl::IsFailedPrecondition(status) &&
+            status.message().find("belongs to the process that opened it") != std::string::npos) {
+          continue;
+        }
+        ledger->report.Add("in the child: " + status.ToString());
+      }
+      return 0;
+    });
+    Join(child, "the child", *ledger);
+    CreateKeys(*engine, *ledger, 1);
+    const auto key = engine->GetKey(KeyIdOf(0));
+    if (!key.ok()) ledger->report.Add("in the parent: " + key.status().ToString());
+    return 0;
+  });
+  CHECK(WaitForChild(process) == "");
+  CHECK_MESSAGE(ledger->report.count() == 0, ledger->report.Text());
+  CHECK(ledger->acknowledged[1].load());
+}
+
+}  // namespace
+}  // namespace throttl::testing
