@@ -56,8 +56,8 @@ struct EngineOptions {
   std::vector<Plan> seed_plans = DefaultPlans();  // written when the store is first opened
   std::vector<Pepper> peppers = {};
   std::int64_t cached_keys_max = 1'000'000;      // 1..2^30; about 300 bytes each when full
-  std::int64_t active_subjects_max = 1'000'000;  // slots of the lease table, 64 bytes each
-  std::int64_t rate_slots_max = 1'000'000;       // 16 bytes each
+  std::int64_t active_subjects_max = 1'000'000;  // 1..2^30 slots of the lease table, 64 bytes each
+  std::int64_t rate_slots_max = 1'000'000;       // 1..2^30, 16 bytes each
   std::shared_ptr<Clock> clock = nullptr;        // nullptr: the system's
   std::function<void(std::span<std::uint8_t>)> random =
       nullptr;  // nullptr: getrandom; for tests only

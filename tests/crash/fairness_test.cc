@@ -1,4 +1,4 @@
-// Eight processes that write at the same time, each as fast as it can, through the gate of one file.
+// Eight processes that write as fast as they can, at the same time, through the gate of one file.
 
 #include <algorithm>
 #include <array>

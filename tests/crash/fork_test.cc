@@ -11,6 +11,7 @@
 #include <memory>
 #include <random>
 #include <set>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -18,6 +19,8 @@
 #include <doctest/doctest.h>
 
 #include "throttl/engine.h"
+#include "throttl/memory_store.h"
+#include "throttl/quota_store.h"
 
 #include "tests/crash/crash_parts.h"
 #include "tests/scale.h"
@@ -222,6 +225,85 @@ TEST_CASE("a child that destroys the engine leaves it to its parent") {
   CHECK(WaitForChild(process) == "");
   CHECK(ledger->next.load() == 200);
   CheckStored(url, *ledger);
+}
+
+// Counts the reads of keys that are under way in it, and what it is told before a fork.
+class WatchedStore final : public QuotaStore {
+ public:
+  explicit WatchedStore(ForkLedger& ledger) : ledger_(ledger) {}
+
+  absl::StatusOr<std::vector<KeyRecord>> ReadKeys(std::span<const std::string> ids) override {
+    ++under_way_;
+    std::this_thread::yield();
+    auto records = store_->ReadKeys(ids);
+    --under_way_;
+    return records;
+  }
+
+  const StoreInfo& info() const override { return store_->info(); }
+  absl::StatusOr<std::vector<Plan>> ReadPlans() override { return store_->ReadPlans(); }
+  absl::StatusOr<std::vector<KeyRecord>> FindKeys(std::span<const std::string> names) override {
+    return store_->FindKeys(names);
+  }
+  absl::StatusOr<Page<KeyRecord>> ListKeys(const KeyQuery& query) override {
+    return store_->ListKeys(query);
+  }
+  absl::StatusOr<std::int64_t> Apply(const ChangeSet& changes) override {
+    return store_->Apply(changes);
+  }
+  absl::StatusOr<std::vector<Event>> ReadEvents(std::int64_t seq, std::int32_t count) override {
+    return store_->ReadEvents(seq, count);
+  }
+  absl::StatusOr<std::vector<SettleReply>> Settle(const SettleBatch& batch) override {
+    return store_->Settle(batch);
+  }
+  absl::StatusOr<std::vector<Counter>> ReadCounters(std::span<const CounterId> ids) override {
+    return store_->ReadCounters(ids);
+  }
+  absl::Status RetireHolder(HolderId holder, LeaseState end) override {
+    return store_->RetireHolder(holder, end);
+  }
+  absl::StatusOr<std::vector<UsageBucket>> ReadUsage(const UsageQuery& query) override {
+    return store_->ReadUsage(query);
+  }
+
+  void Suspend() override {
+    ++suspended_;
+    if (under_way_.load() != 0) ledger_.report.Add("a call is under way during Suspend");
+  }
+
+  int suspended() const { return suspended_.load(); }
+
+ private:
+  ForkLedger& ledger_;
+  const std::shared_ptr<QuotaStore> store_ = MakeMemoryStore();
+  std::atomic<int> under_way_ = 0;
+  std::atomic<int> suspended_ = 0;
+};
+
+TEST_CASE("Suspend: called before fork, when no other call runs") {
+  const Shared<ForkLedger> ledger;
+  const pid_t process = StartChild([&] {
+    const auto store = std::make_shared<WatchedStore>(*ledger);
+    auto engine = Engine::Create(store, {.settle_thread = false});
+    if (!engine.ok()) return 1;
+    std::atomic<bool> ended = false;
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 4; ++i) {
+      threads.emplace_back([&] {
+        while (!ended.load()) (*engine)->GetKey("no-such-key").status().IgnoreError();
+      });
+    }
+    const int forks = static_cast<int>(Scaled(200));
+    for (int i = 0; i < forks; ++i) {
+      Join(Fork([&] { return store->suspended() == i + 1 ? 0 : 1; }), "a child", *ledger);
+    }
+    ended = true;
+    for (std::thread& thread : threads) thread.join();
+    return store->suspended() == forks ? 0 : 1;
+  });
+  CHECK(WaitForChild(process) == "");
+  CHECK_MESSAGE(ledger->report.count() == 0, ledger->report.Text());
 }
 
 TEST_CASE("a memory store in a forked child refuses every call and says why") {

@@ -50,7 +50,7 @@ class LaneThread {
       const std::size_t number = count - 1 - draw_() % recent;
       if (!lane_.key(number).revoked) return number;
     }
-    return full() ? 0 : count;  // key 0 of a full lane may be revoked: the call then says so
+    return full() ? count - 1 : count;  // a full lane revokes no more, so one is found
   }
 
   KillCall ChooseCall(const LedgerKey& before) {

@@ -40,8 +40,8 @@ class NeedleSet {
     std::string bytes;
   };
   std::vector<Needle> needles_;
-  std::unordered_map<std::uint64_t, std::vector<std::size_t>> by_start_;  // of their first 8 bytes
-  std::vector<bool> starts_ = std::vector<bool>(1 << 16);                 // by their first 2 bytes
+  std::unordered_map<std::uint64_t, std::vector<std::size_t>> by_start_;  // first 8 bytes
+  std::vector<bool> starts_ = std::vector<bool>(1 << 16);                 // first 2 bytes
 };
 
 // `bytes` in base64 as part of a longer text that begins `skipped` bytes (0..2) before them, without

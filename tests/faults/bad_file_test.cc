@@ -152,6 +152,7 @@ TEST_CASE("a file of another program or of a newer version is refused, and nothi
   MakeStore(scratch / "newer_copy.db");
   PlainSqlite(scratch / "newer_copy.db")
       .Run("PRAGMA user_version = 3; PRAGMA journal_mode = DELETE");
+  PlainSqlite(scratch / "version.db").Run("PRAGMA user_version = 4");
   MakeStore(scratch / "linked.db");
   REQUIRE(link((scratch / "linked.db").c_str(), (scratch / "second_name.db").c_str()) == 0);
   CheckRefused(scratch, {{"a text file",
@@ -174,6 +175,10 @@ TEST_CASE("a file of another program or of a newer version is refused, and nothi
                           {.path = scratch / "newer_copy.db"},
                           absl::StatusCode::kFailedPrecondition,
                           "version 3, and this library knows versions up to 1"},
+                         {"a version and nothing else",
+                          {.path = scratch / "version.db"},
+                          absl::StatusCode::kFailedPrecondition,
+                          "version 4, and this library knows versions up to 1"},
                          {"a hard link",
                           {.path = scratch / "linked.db"},
                           absl::StatusCode::kFailedPrecondition,

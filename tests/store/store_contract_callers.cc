@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
+#include <latch>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -49,9 +50,16 @@ class Troubles {
   std::vector<std::string> all_;
 };
 
+// They begin together: else the first may be done before the last is made.
 void RunThreads(int count, const std::function<void(int)>& work) {
+  std::latch start(count);
   std::vector<std::thread> threads;
-  for (int i = 0; i < count; ++i) threads.emplace_back(work, i);
+  for (int i = 0; i < count; ++i) {
+    threads.emplace_back([&start, &work, i] {
+      start.arrive_and_wait();
+      work(i);
+    });
+  }
   for (std::thread& thread : threads) thread.join();
 }
 
@@ -341,7 +349,7 @@ void CommitOrder(const StoreUnderTest& under) {
 void EachToOneClaim(const StoreUnderTest& under) {
   const auto store = under.open_new();
   if (absl::IsUnimplemented(store->ListDeliveries({}).status())) return Skip(under, "deliveries");
-  constexpr std::size_t kCount = 200;
+  constexpr std::size_t kCount = 1000;
   ChangeSet changes = NewChanges();
   for (std::size_t i = 0; i < kCount; ++i) changes.events.push_back(NewEvent(absl::StrCat("e", i)));
   MustApply(*store, changes);
@@ -372,7 +380,7 @@ void EachToOneClaim(const StoreUnderTest& under) {
   });
   troubles.Check();
   CHECK(handed_out.size() == kCount);
-  for (const auto& [id, times] : handed_out) CHECK_MESSAGE(times == 1, id);
+  for (const auto& entry : handed_out) CHECK_MESSAGE(entry.second == 1, entry.first);
 }
 
 void CopyInUse(const StoreUnderTest& under) {

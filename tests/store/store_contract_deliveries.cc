@@ -233,7 +233,9 @@ void PruneForgets(const StoreUnderTest& under) {
   batch.rows = {PrunableRow("closed", k2001, over), PrunableRow("open", k2001, over),
                 PrunableRow("running", k2001, never_over),
                 PrunableRow("lifetime", 0, std::nullopt)};
-  batch.usage = {{"k1", {.start = At(0), .units = 1}}, {"k1", {.start = At(3600), .units = 2}}};
+  for (const std::int64_t hour : {0, 1, 2}) {
+    batch.usage.push_back({"k1", {.start = At(hour * 3600), .units = hour + 1}});
+  }
   MustSettle(*store, batch);
   batch.usage.clear();
   batch.now = absl::FromUnixSeconds(k2001 + 7200);
@@ -258,8 +260,8 @@ void PruneForgets(const StoreUnderTest& under) {
   CHECK(counters[2].charged == 4);
   CHECK(counters[3].charged == 4);
 
-  CHECK(PruneAll(*store, {.usage_before = At(3600), .rows_max = 1}) == 1);
-  CHECK(Must(store->ReadUsage({}))[0].units == 2);
+  CHECK(PruneAll(*store, {.usage_before = At(7200), .rows_max = 1}) == 2);
+  CHECK(Must(store->ReadUsage({}))[0].units == 3);
   CHECK(PruneAll(*store, {.events_before = At(1), .rows_max = 2}) == 0);
   const std::int64_t last = Must(store->ReadEvents(0, 1000)).back().seq;
   CHECK(PruneAll(*store, {.events_before = At(2), .rows_max = 2}) == 3);

@@ -6,6 +6,13 @@
 #include "src/base/status_macros.h"
 
 namespace throttl::internal {
+namespace {
+
+// Our SQL is constant and fits the schema: when it is wrong in SQLite's eyes, what is stored of the
+// schema is damaged.
+int OfConstant(int code) { return code == SQLITE_ERROR ? SQLITE_CORRUPT : code; }
+
+}  // namespace
 
 absl::Status ToStatus(sqlite3* db, int code, std::string_view doing) {
   const std::string message =
@@ -109,7 +116,7 @@ sqlite3_stmt* SqliteConnection::Prepare(const char* sql) {
 absl::Status SqliteConnection::Run(const char* sql) { return SqliteStatement(*this, sql).Finish(); }
 
 absl::Status SqliteConnection::RunScript(const char* sql) {
-  const int code = sqlite3_exec(db_, sql, nullptr, nullptr, nullptr);
+  const int code = OfConstant(sqlite3_exec(db_, sql, nullptr, nullptr, nullptr));
   return ToStatus(db_, code, "preparing the database");
 }
 
@@ -134,9 +141,7 @@ void SqliteConnection::Rollback() {
 SqliteStatement::SqliteStatement(SqliteConnection& db, const char* sql)
     : db_(db), statement_(db.Prepare(sql)) {
   if (statement_ != nullptr) return;
-  code_ = sqlite3_extended_errcode(db.handle());
-  // A constant fits the schema: when it is wrong in SQLite's eyes, the stored schema is damaged.
-  if (code_ == SQLITE_ERROR) code_ = SQLITE_CORRUPT;
+  code_ = OfConstant(sqlite3_extended_errcode(db.handle()));
 }
 
 SqliteStatement::~SqliteStatement() {

@@ -3,6 +3,8 @@
 #include <bit>
 #include <limits>
 
+#include "absl/strings/str_cat.h"
+
 #include "src/base/status_macros.h"
 #include "src/store/sqlite/sqlite_log.h"
 #include "src/store/sqlite/sqlite_record_parts.h"
@@ -70,6 +72,25 @@ absl::Status WriteLease(SqliteConnection& db, const CounterId& id, HolderId hold
       .Bind(lease.used)
       .Bind(ToMillis(lease.expires_at));
   return write.Finish();
+}
+
+// Counters have no checksum, but a lease is part of its counter: when one of them is missing or damaged
+// they mostly disagree. Numbers that pass cannot overflow in ApplySettle.
+absl::Status CheckCounter(const CounterId& id, const Counter& counter, const Lease& lease) {
+  const bool in_bounds = counter.forfeited >= 0 && counter.used >= lease.used &&
+                         counter.charged >= counter.used && lease.used >= 0 &&
+                         lease.allowance >= lease.used && counter.open_leases >= 0 &&
+                         counter.open_leases < std::numeric_limits<std::int32_t>::max() &&
+                         counter.limit.value_or(0) >= 0 && counter.limit.value_or(0) <= kLimitMax;
+  if (in_bounds) {
+    const std::int64_t left = counter.charged - counter.used - counter.forfeited;
+    const std::int64_t unspent = lease.allowance - lease.used;
+    const bool lost = lease.state == LeaseState::kLost;
+    if (left >= 0 && unspent <= (lost ? counter.forfeited : left)) return absl::OkStatus();
+  }
+  return absl::DataLossError(absl::StrCat("the counter of \"", id.subject, "\" from ",
+                                          absl::ToUnixSeconds(id.period_start),
+                                          " on does not agree with its lease in the database"));
 }
 
 absl::Status WriteUsage(SqliteConnection& db, HolderId holder, const UsageRow& row) {
@@ -151,6 +172,7 @@ absl::StatusOr<std::vector<SettleReply>> SqliteSettle(SqliteConnection& db,
   for (const SettleRow& row : batch.rows) {
     THROTTL_ASSIGN_OR_RETURN(Counter counter, SqliteReadCounter(db, row.counter));
     THROTTL_ASSIGN_OR_RETURN(Lease lease, ReadLease(db, row.counter, batch.holder));
+    THROTTL_RETURN_IF_ERROR(CheckCounter(row.counter, counter, lease));
     const std::int64_t seq_before = lease.seq;
     replies.push_back(ApplySettle(row, batch.now, batch.lease_ttl, counter, lease, events));
     // A row that changed nothing must not make an empty counter either.
@@ -180,6 +202,7 @@ absl::Status SqliteRetireHolder(SqliteConnection& db, HolderId holder, LeaseStat
   for (const CounterId& id : ids) {
     THROTTL_ASSIGN_OR_RETURN(Counter counter, SqliteReadCounter(db, id));
     THROTTL_ASSIGN_OR_RETURN(Lease lease, ReadLease(db, id, holder));
+    THROTTL_RETURN_IF_ERROR(CheckCounter(id, counter, lease));
     ApplyRetire(end, counter, lease);
     THROTTL_RETURN_IF_ERROR(WriteCounter(db, id, counter));
     THROTTL_RETURN_IF_ERROR(WriteLease(db, id, holder, lease));

@@ -55,8 +55,6 @@ absl::Status SqliteDatabase::Create() {
   THROTTL_RETURN_IF_ERROR(CheckSqliteHeader(path_));
   THROTTL_ASSIGN_OR_RETURN(identity_, IdentifyFile(path_));
   THROTTL_ASSIGN_OR_RETURN(writer_, Connect(/*read_only=*/false));
-  // First, since a file that is not ours, or of a newer version, must stay as it is.
-  THROTTL_RETURN_IF_ERROR(CheckSchema(*writer_));
   THROTTL_ASSIGN_OR_RETURN(const std::string mode, writer_->ReadText("PRAGMA journal_mode = WAL"));
   if (mode != "wal") {
     return absl::FailedPreconditionError(

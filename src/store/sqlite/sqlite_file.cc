@@ -162,6 +162,10 @@ std::optional<FileMarks> ReadMarks(sqlite3* db) {
   return FileMarks{BigEndian32(&header[60]), BigEndian32(&header[68])};
 }
 
+bool IsMarkedAsStore(const std::optional<FileMarks>& marks) {
+  return marks.has_value() && marks->application_id == kApplicationId;
+}
+
 absl::Status CheckApplicationId(sqlite3* db, const std::string& path) {
   sqlite3_stmt* statement = nullptr;
   int code = sqlite3_prepare_v2(
@@ -185,13 +189,12 @@ absl::Status CheckApplicationId(sqlite3* db, const std::string& path) {
 // Without its log, the rest of a store's file may be half-written: a checkpoint is under way, or was
 // killed. So a file that is marked as ours is not looked into, also when it became so meanwhile.
 absl::Status CheckOpenedHeader(sqlite3* db, const std::string& path) {
-  std::optional<FileMarks> marks = ReadMarks(db);
-  if (!marks.has_value() || marks->application_id != kApplicationId) {
+  if (!IsMarkedAsStore(ReadMarks(db))) {
     absl::Status status = CheckApplicationId(db, path);
-    marks = ReadMarks(db);
-    if (!marks.has_value() || marks->application_id != kApplicationId) return status;
+    if (!status.ok() && !IsMarkedAsStore(ReadMarks(db))) return status;
   }
-  return CheckSchemaVersion(marks->user_version);
+  const std::optional<FileMarks> marks = ReadMarks(db);
+  return marks.has_value() ? CheckSchemaVersion(marks->user_version) : absl::OkStatus();
 }
 
 }  // namespace

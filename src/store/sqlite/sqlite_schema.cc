@@ -14,8 +14,6 @@
 namespace throttl::internal {
 namespace {
 
-constexpr char kVersionSql[] = "SELECT user_version FROM pragma_user_version";
-
 absl::StatusOr<std::string> RandomStoreId() {
   std::array<std::uint8_t, 16> bytes = {};
   THROTTL_RETURN_IF_ERROR(KernelRandom(bytes));
@@ -57,14 +55,9 @@ absl::Status CheckSchemaVersion(std::int64_t version) {
                    ", and this library knows versions up to ", newest, "; use a newer one"));
 }
 
-absl::Status CheckSchema(SqliteConnection& db) {
-  THROTTL_ASSIGN_OR_RETURN(const std::int64_t version, db.ReadNumber(kVersionSql));
-  return CheckVersion(db, version);
-}
-
 absl::Status MigrateSchema(SqliteConnection& db) {
   THROTTL_RETURN_IF_ERROR(db.RunScript("BEGIN IMMEDIATE"));
-  absl::StatusOr<std::int64_t> version = db.ReadNumber(kVersionSql);
+  absl::StatusOr<std::int64_t> version = db.ReadNumber("SELECT user_version FROM pragma_user_version");
   absl::Status status = version.ok() ? CheckVersion(db, *version) : version.status();
   const auto newest = static_cast<std::int64_t>(SqliteMigrations().size());
   if (status.ok() && *version < newest) status = RunMigrations(db, *version);

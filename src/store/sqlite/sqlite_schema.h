@@ -17,11 +17,8 @@ namespace throttl::internal {
 // FailedPrecondition: the schema is newer than this library's.
 absl::Status CheckSchemaVersion(std::int64_t version);
 
-// FailedPrecondition: the schema is newer, or a table of another program is there. Reads only.
-absl::Status CheckSchema(SqliteConnection& db);
-
 // Runs the migrations that are missing, in one transaction: a kill leaves all of them or none.
-// FailedPrecondition: as CheckSchema.
+// FailedPrecondition: the schema is newer than this library's, or a table of another program is there.
 // REQUIRES: the gate is held.
 absl::Status MigrateSchema(SqliteConnection& db);
 
