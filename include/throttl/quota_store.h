@@ -252,9 +252,9 @@ class QuotaStore {
   };
   virtual absl::StatusOr<Claimed> ClaimDeliveries(const DeliveryClaim& claim);
 
-  // Adds each delivery whose id is not stored; replaces a stored one whose claim is the same, and
-  // leaves it otherwise. Deliveries exist for all events up to `planned_seq`, which never goes
-  // back.
+  // Adds each delivery whose id is not stored; replaces a stored one whose claim is the same, which
+  // ends the claim's time, and leaves it otherwise. Deliveries exist for all events up to
+  // `planned_seq`, which never goes back.
   virtual absl::Status PutDeliveries(std::span<const Delivery> deliveries,
                                      std::int64_t planned_seq);
 

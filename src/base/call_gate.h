@@ -38,14 +38,23 @@ class CallGate {
 
   // Waits for the calls under way, and keeps others out until Open.
   void Close() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    door_.Lock();
+    closing_.store(true, std::memory_order_relaxed);
     for (Mutex& turn : turns_) turn.Lock();
   }
   void Open() ABSL_NO_THREAD_SAFETY_ANALYSIS {
     for (Mutex& turn : turns_) turn.Unlock();
+    closing_.store(false, std::memory_order_relaxed);
+    door_.Unlock();
   }
 
  private:
   Mutex& Enter() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    // A turn that is given back goes to whoever comes first: Close would wait long for its last.
+    while (closing_.load(std::memory_order_relaxed)) {
+      door_.Lock();
+      door_.Unlock();
+    }
     const std::uint32_t first = next_.fetch_add(1, std::memory_order_relaxed);
     for (std::uint32_t i = 0; i < kCalls; ++i) {
       Mutex& turn = turns_[(first + i) % kCalls];
@@ -56,6 +65,8 @@ class CallGate {
     return turn;
   }
 
+  Mutex door_;  // held while closed
+  std::atomic<bool> closing_ = false;
   std::array<Mutex, kCalls> turns_;
   std::atomic<std::uint32_t> next_ = 0;
 };

@@ -23,7 +23,8 @@ using Nanoseconds = std::chrono::nanoseconds;
 using SteadyTime = std::chrono::steady_clock::time_point;
 
 constexpr off_t kLockByte = 0;
-constexpr off_t kQueueByte = 1;
+constexpr off_t kQueueFirst = 1;
+constexpr off_t kQueueLast = 16;
 constexpr int kSpins = 16;
 constexpr Nanoseconds kPollMin = std::chrono::microseconds(40);
 constexpr Nanoseconds kPatience = std::chrono::milliseconds(20);
@@ -46,6 +47,16 @@ void UnlockByte(int file, off_t byte) {
   lock.l_start = byte;
   lock.l_len = 1;
   static_cast<void>(fcntl(file, F_OFD_SETLK, &lock));  // cannot fail for a lock that is held
+}
+
+// Whether anybody stands in the queue, as far as can be told.
+bool IsQueued(int file) {
+  struct flock lock = {};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = kQueueFirst;
+  lock.l_len = kQueueLast - kQueueFirst + 1;
+  return fcntl(file, F_OFD_GETLK, &lock) != 0 || lock.l_type != F_UNLCK;
 }
 
 bool IsTaken(int error) { return error == EAGAIN || error == EACCES || error == EINTR; }
@@ -71,6 +82,26 @@ int WaitForByte(int file, off_t byte, SteadyTime deadline) {
       std::this_thread::sleep_for(std::min<Nanoseconds>(PollInterval(now - start), deadline - now));
     }
   }
+}
+
+// Takes places in the queue from the last to the first, and then the lock. A place is left only
+// when the next one is held, so nobody is overtaken there. The same results.
+int QueueForLock(int file, SteadyTime deadline) {
+  if (!IsQueued(file) && TryLockByte(file, kLockByte)) return 0;
+  // Then the lock is tried from wherever this is: somebody ahead may be stopped, without having it.
+  const SteadyTime now = std::chrono::steady_clock::now();
+  const SteadyTime patience = now + (deadline - now) / 2;
+  int error = 0;
+  off_t place = kQueueLast + 1;
+  while (place > kQueueFirst) {
+    error = WaitForByte(file, place - 1, patience);
+    if (error != 0) break;
+    if (place <= kQueueLast) UnlockByte(file, place);
+    --place;
+  }
+  if (error == 0 || error == EAGAIN) error = WaitForByte(file, kLockByte, deadline);
+  if (place <= kQueueLast) UnlockByte(file, place);
+  return error;
 }
 
 }  // namespace
@@ -105,11 +136,7 @@ absl::Status KernelLock::AcquireFile(absl::Time deadline, absl::Duration timeout
       absl::ToChronoNanoseconds(std::max(deadline - absl::Now(), absl::ZeroDuration()));
   for (;;) {
     THROTTL_RETURN_IF_ERROR(OpenFile());
-    int error = WaitForByte(file_, kQueueByte, steady_deadline);
-    if (error == 0) {
-      error = WaitForByte(file_, kLockByte, steady_deadline);
-      UnlockByte(file_, kQueueByte);
-    }
+    const int error = QueueForLock(file_, steady_deadline);
     if (error == EAGAIN) {
       return absl::UnavailableError(
           absl::StrCat("another process has held ", path_, " for ", absl::FormatDuration(timeout)));

@@ -2,13 +2,14 @@
 // the kernel releases it when its holder dies.
 //
 // It is a byte-range lock of the open file description (fcntl F_OFD_SETLK) on a file of its own.
-// Two bytes are used: whoever wants the lock first takes a place at the queue (byte 1), then the
-// lock itself (byte 0), then leaves the queue. A holder that releases and comes again at once so
-// finds the next one already at the queue, and nobody starves. The kernel's own waiting has no
-// bound, so both bytes are polled.
+// Byte 0 is the lock; bytes 1 to 16 are the places of a queue, in which whoever finds others
+// waiting moves up one place at a time. So sixteen processes have it in turn, and nobody starves
+// however long each holds it; more than that wait by chance for the last place. The kernel's own
+// waiting has no bound, so the bytes are polled.
 //
-// Thread safety: all methods from any thread; threads of one process exclude each other too. Clang's
-// analysis does not know a lock that may answer with an absl::Status, so there are no annotations.
+// Thread safety: all methods from any thread; threads of one process exclude each other too.
+// Clang's analysis does not know a lock that may answer with an absl::Status, so there are no
+// annotations.
 //
 //   KernelLock gate("throttl.db-gate");
 //   THROTTL_RETURN_IF_ERROR(gate.Acquire(absl::Seconds(5)));

@@ -3,6 +3,7 @@
 #include <set>
 
 #include "absl/strings/str_cat.h"
+
 #include "src/base/status_macros.h"
 
 namespace throttl {

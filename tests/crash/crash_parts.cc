@@ -8,8 +8,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
+#include <iostream>
 #include <random>
 #include <system_error>
 
@@ -45,6 +47,9 @@ std::string Report::Text() const {
 }
 
 pid_t StartChild(const std::function<int()>& body, const ChildOptions& options) {
+  // ThreadSanitizer's _exit writes out what is buffered, which is the parent's.
+  std::cout.flush();
+  std::fflush(nullptr);
   const pid_t parent = getpid();
   const pid_t child = fork();
   if (child != 0) return child;

@@ -1,5 +1,10 @@
 // Eight processes that write as fast as they can, at the same time, through the gate of one file.
 
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -13,6 +18,7 @@
 
 #include "throttl/engine.h"
 
+#include "src/base/kernel_lock.h"
 #include "tests/crash/crash_parts.h"
 #include "tests/scale.h"
 
@@ -105,6 +111,42 @@ TEST_CASE("eight processes that write for 5 s each get half of their fair share,
 }
 
 TEST_CASE("the same with durability=power") { CheckFairness("power"); }
+
+// Whether anybody waits for the lock at `path`, seen from outside.
+bool SomebodyWaits(const std::string& path) {
+  const int file = open(path.c_str(), O_RDWR | O_CLOEXEC);
+  REQUIRE(file >= 0);
+  struct flock lock = {};
+  lock.l_type = F_WRLCK;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = 1;
+  const bool asked = fcntl(file, F_OFD_GETLK, &lock) == 0;
+  close(file);
+  return asked && lock.l_type != F_UNLCK;
+}
+
+TEST_CASE("a process that is stopped while it waits for the gate does not keep it from others") {
+  const ScratchDirectory directory;
+  const std::string path = directory.File("gate");
+  internal::KernelLock gate(path);
+  REQUIRE(gate.Acquire(absl::Seconds(1)).ok());
+  const pid_t waiter = StartChild([&] {
+    internal::KernelLock own(path);
+    if (!own.Acquire(absl::Minutes(1)).ok()) return 1;
+    own.Release();
+    return 0;
+  });
+  while (!SomebodyWaits(path)) std::this_thread::yield();
+  REQUIRE(kill(waiter, SIGSTOP) == 0);
+  int status = 0;
+  REQUIRE(waitpid(waiter, &status, WUNTRACED) == waiter);
+  gate.Release();
+  const absl::Status acquired = gate.Acquire(absl::Seconds(4));
+  CHECK_MESSAGE(acquired.ok(), acquired.ToString());
+  if (acquired.ok()) gate.Release();
+  REQUIRE(kill(waiter, SIGCONT) == 0);
+  CHECK(WaitForChild(waiter) == "");
+}
 
 }  // namespace
 }  // namespace throttl::testing

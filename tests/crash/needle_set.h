@@ -40,12 +40,13 @@ class NeedleSet {
     std::string bytes;
   };
   std::vector<Needle> needles_;
-  std::unordered_map<std::uint64_t, std::vector<std::size_t>> by_start_;  // first 8 bytes
-  std::vector<bool> starts_ = std::vector<bool>(1 << 16);                 // first 2 bytes
+  // By the first 8 bytes, and by the first 2: which needles begin so, and whether any does.
+  std::unordered_map<std::uint64_t, std::vector<std::size_t>> by_start_;
+  std::vector<bool> starts_ = std::vector<bool>(1 << 16);
 };
 
-// `bytes` in base64 as part of a longer text that begins `skipped` bytes (0..2) before them, without
-// the digits at the ends that depend on their neighbours.
+// `bytes` in base64 as part of a longer text that begins `skipped` bytes (0..2) before them,
+// without the digits at the ends that depend on their neighbours.
 std::string InnerBase64(std::string_view bytes, std::size_t skipped);
 
 }  // namespace throttl::testing

@@ -30,7 +30,7 @@ void CheckRefusal(const BadFile& bad, const absl::Status& status) {
   CHECK(absl::StrContains(status.message(), bad.names));
 }
 
-// Opens each, and checks the error, that no two say the same, and that nothing in `scratch` changed.
+// Opens each: checks the error, that no two say the same, and that nothing in `scratch` changed.
 void CheckRefused(const ScratchDirectory& scratch, const std::vector<BadFile>& cases) {
   std::set<std::string> messages;
   for (const BadFile& bad : cases) {

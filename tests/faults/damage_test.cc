@@ -64,7 +64,7 @@ class Examination {
 
   void Run(QuotaStore& store) {
     Read(store);
-    // Changed by nothing but the damage: other numbers are counted, since counters have no checksum.
+    // Other numbers than without damage are counted only, since counters have no checksum.
     const auto replies = store.Settle(DamageSettle());
     if (Answered(replies) && Dump(replies->at(0)) != made_.settle_reply) ++findings_.other_counts;
     const KeyRecord added = DamageKey(99);
@@ -289,7 +289,7 @@ TEST_CASE("a damaged locator or key id in the file leads to no key, in the table
       made, [](std::string&) {}, "loc-key-02");
   REQUIRE(untouched.ok());
   REQUIRE(untouched->size() == 1);
-  // Everywhere, and at the same place in the order: the store is sound in SQLite's eyes, and the key has another locator.
+  // Everywhere, and at the same place in the order: sound in SQLite's eyes.
   const auto renamed = FindAfter(made, replace("loc-key-09", "loc-key-0:"), "loc-key-0:");
   CHECK_MESSAGE(absl::IsDataLoss(renamed.status()), renamed.status().ToString());
   // In the table alone, where the locator leads to a key that knows nothing of it.

@@ -35,7 +35,7 @@
 
 namespace throttl::testing {
 
-// A new directory under `parent`, the system's by default. Goes, with all in it, when the test ends.
+// A new directory under `parent`, the system's by default. It goes, with all in it, at the end.
 class ScratchDirectory {
  public:
   explicit ScratchDirectory(const std::string& parent = std::filesystem::temp_directory_path())

@@ -13,8 +13,8 @@
 
 namespace throttl::testing {
 
-// Makes the database at `path` with the present library: keys and plans by an engine whose clock and
-// randomness are fixed, the rest by the store itself.
+// Makes the database at `path` with the present library: keys and plans by an engine whose clock
+// and randomness are fixed, the rest by the store itself.
 void WriteGolden(const std::string& path);
 
 // Every record as text: plans, keys, webhooks, events, counters, usage, deliveries.

@@ -31,7 +31,7 @@ void StoreContract(const StoreUnderTest& store) {
     } catch (const std::exception& error) {
       FAIL_CHECK(absl::StrCat("\"No exception\": ", error.what()));
     } catch (...) {
-      // A REQUIRE that failed, and is reported. The promises after this one are checked all the same.
+      // A REQUIRE that failed, and is reported. The promises after it are checked all the same.
     }
   }
 }

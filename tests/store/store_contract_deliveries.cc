@@ -18,8 +18,8 @@ namespace {
 
 constexpr std::uint64_t kHighClaim = ~std::uint64_t{0};
 
-// Logs the events `e1`, `e2`, ... of these owners, made a second apart, and plans a delivery of each
-// that is due at once.
+// Logs the events `e1`, `e2`, ... of these owners, made a second apart, and plans one delivery of
+// each that is due at once.
 std::vector<Delivery> PlanDeliveries(QuotaStore& store, const std::vector<std::string>& owners) {
   ChangeSet changes = NewChanges();
   for (std::size_t i = 0; i < owners.size(); ++i) {

@@ -74,11 +74,9 @@ absl::Status MemoryDeliveries::Put(std::span<const Delivery> deliveries, std::in
       continue;
     }
     const Age age(known->second, delivery.id);
-    const Row& stored = rows_.at(age);
-    if (stored.delivery.claim != delivery.claim) continue;
-    const absl::Time claimed_until = stored.claimed_until;
+    if (rows_.at(age).delivery.claim != delivery.claim) continue;
     Forget(age);
-    Store(delivery, claimed_until);
+    Store(delivery, absl::InfinitePast());  // the answer ends the claim
   }
   while (static_cast<std::int64_t>(rows_.size()) > options_.events_max && !finished_.empty()) {
     Forget(Age(*finished_.begin()));

@@ -101,7 +101,7 @@ absl::StatusOr<Page<KeyRecord>> MemoryRecords::ListKeys(const KeyQuery& query) c
   for (auto it = after ? ages->upper_bound(*after) : ages->begin(); it != ages->end(); ++it) {
     const KeyRecord& record = keys_.at(it->second);
     if (!Matches(record, query)) continue;
-    if (page.items.size() == static_cast<std::size_t>(query.count_max)) {
+    if (last != nullptr && page.items.size() == static_cast<std::size_t>(query.count_max)) {
       page.next_cursor = absl::StrCat(last->first, ":", last->second);
       break;
     }
@@ -269,6 +269,10 @@ absl::Status MemoryRecords::CheckWebhooks(const ChangeSet& changes, Outcome& out
   };
   for (const WebhookRecord& webhook : changes.put_webhooks) {
     const std::int64_t stored = version_of(webhook.id);
+    if (stored != 0 && webhook.version == 1) {
+      return absl::AlreadyExistsError(
+          absl::StrCat("a webhook has the id \"", webhook.id, "\" already"));
+    }
     if (stored != Before(webhook.version)) {
       return WrongVersion("webhook", webhook.id, stored, Before(webhook.version));
     }

@@ -57,7 +57,8 @@ absl::Status ToStatus(sqlite3* db, int code, std::string_view doing) {
 absl::StatusOr<std::unique_ptr<SqliteConnection>> SqliteConnection::Open(
     const SqliteConnectionOptions& options) {
   sqlite3* db = nullptr;
-  // NOMUTEX: a connection is used by one thread at a time. NOFOLLOW is not needed: the path is resolved.
+  // NOMUTEX: a connection is used by one thread at a time. NOFOLLOW is not needed: the path is
+  // resolved.
   const int code = sqlite3_open_v2(options.path.c_str(), &db,
                                    SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, nullptr);
   if (code != SQLITE_OK) {

@@ -1,5 +1,5 @@
-// A SqliteConnection is one handle on the database with its prepared statements; a SqliteStatement is one
-// use of a statement.
+// A SqliteConnection is one handle on the database with its prepared statements; a SqliteStatement
+// is one use of a statement.
 //
 // Thread safety: none; one thread at a time. Interrupt alone may come from any thread.
 //
@@ -17,19 +17,18 @@
 #include <string>
 #include <string_view>
 
-#include <sqlite3.h>
-
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include <sqlite3.h>
 
 #include "throttl/quota_store.h"
 
 namespace throttl::internal {
 
-// The one translation of SQLite's result codes. The message is the driver's, which never holds a value that
-// was bound.
+// The one translation of SQLite's result codes. The message is the driver's, which never holds a
+// value that was bound.
 absl::Status ToStatus(sqlite3* db, int code, std::string_view doing);
 
 struct SqliteConnectionOptions {

@@ -74,8 +74,8 @@ absl::Status WriteLease(SqliteConnection& db, const CounterId& id, HolderId hold
   return write.Finish();
 }
 
-// Counters have no checksum, but a lease is part of its counter: when one of them is missing or damaged
-// they mostly disagree. Numbers that pass cannot overflow in ApplySettle.
+// Counters have no checksum, but a lease is part of its counter: when one of them is missing or
+// damaged, they mostly disagree. Numbers that pass cannot overflow in ApplySettle.
 absl::Status CheckCounter(const CounterId& id, const Counter& counter, const Lease& lease) {
   const bool in_bounds = counter.forfeited >= 0 && counter.used >= lease.used &&
                          counter.charged >= counter.used && lease.used >= 0 &&
@@ -109,6 +109,16 @@ absl::Status WriteUsage(SqliteConnection& db, HolderId holder, const UsageRow& r
       .Bind(row.hour.quota_exceeded)
       .Bind(row.hour.refused_otherwise);
   return write.Finish();
+}
+
+// Remembers the engine's latest clock, by which Prune tells a running period from one that has
+// ended.
+absl::Status RememberSettledAt(SqliteConnection& db, absl::Time now) {
+  SqliteStatement write(db,
+                        "INSERT INTO meta(name, value) VALUES('settled_at', CAST(?1 AS TEXT)) "
+                        "ON CONFLICT(name) DO UPDATE SET value = CAST(?1 AS TEXT) "
+                        "WHERE CAST(value AS INTEGER) < ?1");
+  return write.Bind(absl::ToUnixMillis(now)).Finish();
 }
 
 // One statement for each way to ask: by key, by owner, everything. Parameters 1 to 4 are key,
@@ -181,6 +191,7 @@ absl::StatusOr<std::vector<SettleReply>> SqliteSettle(SqliteConnection& db,
     THROTTL_RETURN_IF_ERROR(WriteLease(db, row.counter, batch.holder, lease));
   }
   THROTTL_RETURN_IF_ERROR(SqliteAppendEvents(db, events));
+  THROTTL_RETURN_IF_ERROR(RememberSettledAt(db, batch.now));
   for (const UsageRow& row : batch.usage) {
     THROTTL_RETURN_IF_ERROR(WriteUsage(db, batch.holder, row));
   }

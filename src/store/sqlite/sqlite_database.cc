@@ -26,8 +26,7 @@ SqliteDatabase::SqliteDatabase(std::string path, const SqliteStoreOptions& optio
     : path_(std::move(path)),
       options_(options),
       gate_(path_ + "-gate"),
-      checkpoint_at_pages_(
-          std::min(kCheckpointPages, options.wal_bytes_max / kPageBytes / 4)) {}
+      checkpoint_at_pages_(std::min(kCheckpointPages, options.wal_bytes_max / kPageBytes / 4)) {}
 
 absl::StatusOr<std::unique_ptr<SqliteDatabase>> SqliteDatabase::Open(
     const SqliteStoreOptions& options) {
@@ -119,16 +118,17 @@ absl::Status SqliteDatabase::MakeRoom(SqliteConnection& db) {
   THROTTL_RETURN_IF_ERROR(EmptyLog(db));
   const std::int64_t bytes = FileBytes(log);
   if (bytes < options_.wal_bytes_max) return absl::OkStatus();
-  return absl::ResourceExhaustedError(
-      absl::StrCat("the write-ahead log ", log, " is ", bytes, " bytes, at most ",
-                   options_.wal_bytes_max, " are allowed; a reader holds it open"));
+  return absl::ResourceExhaustedError(absl::StrCat("the write-ahead log ", log, " is ", bytes,
+                                                   " bytes, at most ", options_.wal_bytes_max,
+                                                   " are allowed; a reader holds it open"));
 }
 
 // Moves the log into the file and truncates it, unless a reader looks at it.
 absl::Status SqliteDatabase::EmptyLog(SqliteConnection& db) {
   sqlite3_busy_timeout(db.handle(), kReaderPatienceMs);  // the gate is held meanwhile
   absl::Status status = db.Run("PRAGMA wal_checkpoint(TRUNCATE)");
-  sqlite3_busy_timeout(db.handle(), static_cast<int>(options_.busy_timeout / absl::Milliseconds(1)));
+  sqlite3_busy_timeout(db.handle(),
+                       static_cast<int>(options_.busy_timeout / absl::Milliseconds(1)));
   return status;
 }
 
@@ -166,7 +166,8 @@ absl::Status SqliteDatabase::Read(const Body& body) {
   });
 }
 
-absl::Status SqliteDatabase::ReadOutsideTransaction(const Body& body) ABSL_NO_THREAD_SAFETY_ANALYSIS {
+absl::Status SqliteDatabase::ReadOutsideTransaction(const Body& body)
+    ABSL_NO_THREAD_SAFETY_ANALYSIS {
   Reader& reader = LockReader();
   absl::Status status = ReadLocked(reader, body);
   {

@@ -1,11 +1,11 @@
-// A SqliteDatabase is the file with its gate and its handles: one writer, which works under the gate, and a
-// few readers.
+// A SqliteDatabase is the file with its gate and its handles: one writer, which works under the
+// gate, and a few readers.
 //
-// Every commit and every checkpoint happens under the gate, a kernel lock that all processes take in turn.
-// So no writer starves, and the race of a checkpoint with a commit that damages a write-ahead log in SQLite
-// before 3.51.3 (https://sqlite.org/wal.html, "The WAL-Reset Bug") cannot happen. Before a fork all handles
-// are closed, since SQLite's own table of locks must not be inherited; both sides open them again when they
-// are needed.
+// Every commit and every checkpoint happens under the gate, a kernel lock that all processes take
+// in turn. So no writer starves, and the race of a checkpoint with a commit that damages a
+// write-ahead log in SQLite before 3.51.3 (https://sqlite.org/wal.html, "The WAL-Reset Bug") cannot
+// happen. Before a fork all handles are closed, since SQLite's own table of locks must not be
+// inherited; both sides open them again when they are needed.
 //
 // Thread safety: all methods from any thread, and from any process that opened the file.
 //
@@ -41,13 +41,14 @@ class SqliteDatabase final : public ForkParticipant {
   static absl::StatusOr<std::unique_ptr<SqliteDatabase>> Open(const SqliteStoreOptions& options);
   ~SqliteDatabase() override;
 
-  // Runs `body` in a transaction that is committed if it returns OK, and otherwise leaves nothing behind.
-  // Unavailable: the gate was not to be had in busy_timeout, or the outcome of the commit is unknown.
-  // ResourceExhausted: the disk is full, or the write-ahead log is, because a reader holds it open.
+  // Runs `body` in a transaction that is committed if it returns OK, and otherwise leaves nothing
+  // behind. Unavailable: the gate was not to be had in busy_timeout, or the outcome of the commit
+  // is unknown. ResourceExhausted: the disk is full, or the write-ahead log is, because a reader
+  // holds it open.
   absl::Status Write(const Body& body);
 
-  // Runs `body` on one consistent state. Unavailable: it took so long that the write-ahead log grew to half
-  // of its bound, and the read was cut.
+  // Runs `body` on one consistent state. Unavailable: it took so long that the write-ahead log grew
+  // to half of its bound, and the read was cut.
   absl::Status Read(const Body& body);
 
   // The same without a transaction around it, for a statement that must have its own.
@@ -62,7 +63,8 @@ class SqliteDatabase final : public ForkParticipant {
   void AfterFork() override;
 
  private:
-  // A reader and the mutex of its turn. `interrupt_mutex` keeps the handle while another thread cuts it.
+  // A reader and the mutex of its turn. `interrupt_mutex` keeps the handle while another thread
+  // cuts it.
   struct Reader {
     Mutex mutex;
     std::unique_ptr<SqliteConnection> connection THROTTL_GUARDED_BY(mutex);

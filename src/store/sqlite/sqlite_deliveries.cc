@@ -82,12 +82,15 @@ absl::Status PutDelivery(SqliteConnection& db, const Delivery& delivery) {
   return write.Finish();
 }
 
+// A period that has not ended by the latest settle still runs, whatever `before` says.
 absl::StatusOr<std::int64_t> PruneCounters(SqliteConnection& db, absl::Time before,
                                            std::int64_t rows_max) {
   std::vector<CounterId> ids;
   {
     SqliteStatement read(db,
                          "SELECT subject, period_start FROM counter WHERE period_end < ? "
+                         "AND period_end <= (SELECT CAST(value AS INTEGER) FROM meta "
+                         "WHERE name = 'settled_at') "
                          "AND open_leases = 0 ORDER BY period_end LIMIT ?");
     read.Bind(absl::ToUnixMillis(before)).Bind(rows_max);
     while (read.Step()) ids.push_back({read.Text(0), absl::FromUnixSeconds(read.Int(1))});

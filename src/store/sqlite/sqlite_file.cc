@@ -13,10 +13,9 @@
 #include <memory>
 #include <optional>
 
-#include <sqlite3.h>
-
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include <sqlite3.h>
 
 #include "src/base/absl_string.h"
 #include "src/base/errno_status.h"
@@ -34,12 +33,12 @@ struct NetworkFileSystem {
 
 // From statfs(2) and linux/magic.h.
 constexpr NetworkFileSystem kNetworkFileSystems[] = {
-    {0x6969, "NFS"},         {0x517B, "SMB"},           {0xFF534D42, "CIFS"},
-    {0xFE534D42, "SMB2"},    {0x01021997, "9P"},        {0x65735546, "FUSE"},
-    {0x00C36400, "Ceph"},    {0x0BD00BD0, "Lustre"},    {0x5346414F, "AFS"},
-    {0x6B414653, "AFS"},     {0x73757245, "Coda"},      {0x01161970, "GFS2"},
-    {0x7461636F, "OCFS2"},   {0x47504653, "GPFS"},      {0x786F4256, "VirtualBox shared folder"},
-    {0xBACBACBC, "vmhgfs"},  {0x19830326, "BeeGFS"},
+    {0x6969, "NFS"},        {0x517B, "SMB"},        {0xFF534D42, "CIFS"},
+    {0xFE534D42, "SMB2"},   {0x01021997, "9P"},     {0x65735546, "FUSE"},
+    {0x00C36400, "Ceph"},   {0x0BD00BD0, "Lustre"}, {0x5346414F, "AFS"},
+    {0x6B414653, "AFS"},    {0x73757245, "Coda"},   {0x01161970, "GFS2"},
+    {0x7461636F, "OCFS2"},  {0x47504653, "GPFS"},   {0x786F4256, "VirtualBox shared folder"},
+    {0xBACBACBC, "vmhgfs"}, {0x19830326, "BeeGFS"},
 };
 
 std::string Directory(const std::string& path) {
@@ -186,8 +185,9 @@ absl::Status CheckApplicationId(sqlite3* db, const std::string& path) {
                    " tables, indexes and views); Throttl's have ", kApplicationId));
 }
 
-// Without its log, the rest of a store's file may be half-written: a checkpoint is under way, or was
-// killed. So a file that is marked as ours is not looked into, also when it became so meanwhile.
+// Without its log, the rest of a store's file may be half-written: a checkpoint is under way, or
+// was killed. So a file that is marked as ours is not looked into, also when it became so
+// meanwhile.
 absl::Status CheckOpenedHeader(sqlite3* db, const std::string& path) {
   if (!IsMarkedAsStore(ReadMarks(db))) {
     absl::Status status = CheckApplicationId(db, path);
@@ -236,9 +236,8 @@ absl::Status CheckSqliteHeader(const std::string& path) {
   int code = sqlite3_open_v2(ImmutableUri(path).c_str(), &db,
                              SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX, nullptr);
   sqlite3_extended_result_codes(db, 1);
-  absl::Status status = code == SQLITE_OK
-                            ? CheckOpenedHeader(db, path)
-                            : ToStatus(db, code, absl::StrCat("opening ", path));
+  absl::Status status = code == SQLITE_OK ? CheckOpenedHeader(db, path)
+                                          : ToStatus(db, code, absl::StrCat("opening ", path));
   sqlite3_close(db);
   return status;
 }

@@ -13,9 +13,9 @@ namespace throttl::internal {
 namespace {
 
 // The columns of api_key that ReadKeyRow reads, in its order.
-#define THROTTL_KEY_COLUMNS                                                                       \
-  "id, version, owner_id, plan_id, name, enabled, expires_at, quota_limit, quota_period, "        \
-  "quota_anchor_day, quota_time_zone, quota_scope, metadata, secret_prefix, created_at, "         \
+#define THROTTL_KEY_COLUMNS                                                                \
+  "id, version, owner_id, plan_id, name, enabled, expires_at, quota_limit, quota_period, " \
+  "quota_anchor_day, quota_time_zone, quota_scope, metadata, secret_prefix, created_at, "  \
   "revoked_at, last_used_at, detector_state, text_count, rate_limit_count, checksum"
 
 enum class TextKind : std::int32_t { kScope = 1, kAddress = 2 };
@@ -140,8 +140,8 @@ absl::StatusOr<Cursor> ParseCursor(const std::string& text) {
 
 // One statement for each index that can serve the list.
 const char* ListSql(const KeyQuery& query) {
-#define THROTTL_LIST_TAIL                                                            \
-  " AND (created_at, id) > (?2, ?3) AND (?4 = '' OR plan_id = ?4) "                  \
+#define THROTTL_LIST_TAIL                                           \
+  " AND (created_at, id) > (?2, ?3) AND (?4 = '' OR plan_id = ?4) " \
   "AND (?5 = 1 OR revoked_at IS NULL) ORDER BY created_at, id LIMIT ?6"
   if (!query.owner_id.empty()) {
     return "SELECT " THROTTL_KEY_COLUMNS
@@ -284,9 +284,9 @@ absl::StatusOr<std::optional<KeyRecord>> SqliteFindKey(SqliteConnection& db,
   read.Bind(locator);
   THROTTL_ASSIGN_OR_RETURN(std::optional<KeyRecord> record, ReadOne(db, read));
   if (record.has_value() && !HasLocator(*record, locator)) {
-    return absl::DataLossError(
-        absl::StrCat("locator \"", AbslView(locator), "\" leads to key \"", record->key.id,
-                     "\" in the database, which does not have it"));
+    return absl::DataLossError(absl::StrCat("locator \"", AbslView(locator), "\" leads to key \"",
+                                            record->key.id,
+                                            "\" in the database, which does not have it"));
   }
   return record;
 }
@@ -343,7 +343,8 @@ absl::Status SqlitePutKeys(SqliteConnection& db, std::span<const KeyRecord> reco
 
 absl::Status SqlitePutActivity(SqliteConnection& db, const KeyActivity& activity) {
   SqliteStatement write(db,
-                        "UPDATE api_key SET last_used_at = ?, detector_state = ? WHERE id = ?");
+                        "UPDATE api_key SET last_used_at = max(coalesce(last_used_at, ?1), ?1), "
+                        "detector_state = ?2 WHERE id = ?3");
   const std::string& state = activity.detector_state;
   write.Bind(absl::ToUnixMillis(activity.last_used_at))
       .BindBlob({reinterpret_cast<const std::uint8_t*>(state.data()), state.size()})

@@ -50,14 +50,15 @@ absl::Status RunMigrations(SqliteConnection& db, std::int64_t version) {
 absl::Status CheckSchemaVersion(std::int64_t version) {
   const auto newest = static_cast<std::int64_t>(SqliteMigrations().size());
   if (version >= 0 && version <= newest) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      absl::StrCat("the database's schema has version ", version,
-                   ", and this library knows versions up to ", newest, "; use a newer one"));
+  return absl::FailedPreconditionError(absl::StrCat("the database's schema has version ", version,
+                                                    ", and this library knows versions up to ",
+                                                    newest, "; use a newer one"));
 }
 
 absl::Status MigrateSchema(SqliteConnection& db) {
   THROTTL_RETURN_IF_ERROR(db.RunScript("BEGIN IMMEDIATE"));
-  absl::StatusOr<std::int64_t> version = db.ReadNumber("SELECT user_version FROM pragma_user_version");
+  absl::StatusOr<std::int64_t> version =
+      db.ReadNumber("SELECT user_version FROM pragma_user_version");
   absl::Status status = version.ok() ? CheckVersion(db, *version) : version.status();
   const auto newest = static_cast<std::int64_t>(SqliteMigrations().size());
   if (status.ok() && *version < newest) status = RunMigrations(db, *version);

@@ -18,7 +18,7 @@ namespace throttl::internal {
 absl::Status CheckSchemaVersion(std::int64_t version);
 
 // Runs the migrations that are missing, in one transaction: a kill leaves all of them or none.
-// FailedPrecondition: the schema is newer than this library's, or a table of another program is there.
+// FailedPrecondition: the schema is newer than this library's, or another program's table is there.
 // REQUIRES: the gate is held.
 absl::Status MigrateSchema(SqliteConnection& db);
 
