@@ -75,7 +75,7 @@ std::string UpdateData(const Key& before, const Key& after) {
 std::vector<SecretRecord> StillValid(std::vector<SecretRecord> secrets, absl::Duration overlap,
                                      absl::Time now) {
   std::vector<SecretRecord> kept;
-  if (overlap <= absl::ZeroDuration() || secrets.empty()) return kept;
+  if (secrets.empty()) return kept;
   SecretRecord& newest = secrets.front();
   const absl::Time end = ToWholeMillis(now + overlap);
   const absl::Time expires_at = std::min(newest.info.expires_at.value_or(end), end);

@@ -117,6 +117,22 @@ TEST_CASE("a quota that keys share counts what all of them had used") {
   });
 }
 
+TEST_CASE("the key's own quota stands in for the plan's, also for one that keys share") {
+  ForEachStore([](EngineUnderTest& t) {
+    REQUIRE(t.engine()
+                .PutPlan({.id = "team", .quota = Quota{.limit = 100, .scope = QuotaScope::kOwner}})
+                .ok());
+    ImportedKey own = Foreign("own", "tk_own", 30);
+    ImportedKey sharing = Foreign("sharing", "tk_sharing", 40);
+    own.key.plan_id = "team";
+    own.key.quota = Quota{.limit = 50};
+    sharing.key.plan_id = "team";
+    REQUIRE(t.engine().ImportKeys(std::vector{own, sharing}).ok());
+    CHECK(CounterOf(t, own.key).used == 30);
+    CHECK(CounterOf(t, sharing.key).used == 40);
+  });
+}
+
 // A store whose Apply fails, as if the process had been killed before it, until it is told
 // otherwise.
 class StoppingStore final : public ForwardingStore {

@@ -107,16 +107,37 @@ TEST_CASE("rotation at once ends the old secret; with an overlap both work until
   });
 }
 
+// Gives the newest secret of a key an end, which no call of an engine does.
+void EndNewestSecret(EngineUnderTest& t, const std::string& id, absl::Time end) {
+  auto records = t.store().ReadKeys(std::vector<std::string>{id});
+  REQUIRE(records.ok());
+  KeyRecord record = records->at(0);
+  record.secrets.at(0).info.expires_at = end;
+  ++record.key.version;
+  REQUIRE(t.store().Apply({.id = "end of " + id, .put_keys = {record}}).ok());
+}
+
 TEST_CASE("an overlap never makes the old secret live longer than it had") {
   ForEachStore([](EngineUnderTest& t) {
     const std::string id = t.Issue("acme").key.id;
-    REQUIRE(t.engine().RotateKey(id, {.overlap = absl::Hours(1)}).ok());
-    // The newest secret has no end of its own, so this is about the one that a rotation ended.
-    t.clock().Advance(absl::Hours(2));
+    const absl::Time end = t.Now() + absl::Hours(1);
+    EndNewestSecret(t, id, end);
     const auto rotated = t.engine().RotateKey(id, {.overlap = absl::Hours(24)});
     REQUIRE(rotated.ok());
     REQUIRE(rotated->key.secrets.size() == 2);
-    CHECK(rotated->key.secrets[1].expires_at == t.Now() + absl::Hours(24));
+    CHECK(rotated->key.secrets[1].expires_at == end);
+
+    const std::string longer = t.Issue("acme").key.id;
+    EndNewestSecret(t, longer, t.Now() + absl::Hours(48));
+    const auto shortened = t.engine().RotateKey(longer, {.overlap = absl::Hours(24)});
+    REQUIRE(shortened.ok());
+    CHECK(shortened->key.secrets.at(1).expires_at == t.Now() + absl::Hours(24));
+
+    const std::string ended = t.Issue("acme").key.id;
+    EndNewestSecret(t, ended, t.Now());
+    const auto after = t.engine().RotateKey(ended, {.overlap = absl::Hours(24)});
+    REQUIRE(after.ok());
+    CHECK(after->key.secrets.size() == 1);
   });
 }
 
