@@ -8,11 +8,13 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <random>
 #include <set>
 #include <span>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -21,6 +23,7 @@
 #include "throttl/engine.h"
 #include "throttl/memory_store.h"
 #include "throttl/quota_store.h"
+#include "throttl/sqlite_store.h"
 
 #include "tests/crash/crash_parts.h"
 #include "tests/scale.h"
@@ -225,6 +228,47 @@ TEST_CASE("a child that destroys the engine leaves it to its parent") {
   CHECK(WaitForChild(process) == "");
   CHECK(ledger->next.load() == 200);
   CheckStored(url, *ledger);
+}
+
+// Forks while other threads open and close stores. SQLite has locks that a child must not inherit
+// held, and files that it must not inherit open.
+int ForkWhileOpening(const std::string& path, int forks, ForkLedger& ledger) {
+  std::atomic<bool> ended = false;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 2; ++i) {
+    threads.emplace_back([&] {
+      while (!ended.load()) {
+        const auto store = OpenSqliteStore({.path = path, .busy_timeout = absl::Minutes(1)});
+        if (!store.ok()) ledger.report.Add("in a thread: " + store.status().ToString());
+      }
+    });
+  }
+  for (int i = 0; i < forks; ++i) {
+    const pid_t child = Fork([&] {
+      for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+        std::error_code gone;  // the iterator's own
+        const std::string file = std::filesystem::read_symlink(entry.path(), gone).string();
+        if (file.starts_with(path)) ledger.report.Add("a child has inherited " + file);
+      }
+      const absl::Status status = OpenSqliteStore({.path = path + "-child"}).status();
+      if (!status.ok()) ledger.report.Add("in a child: " + status.ToString());
+      return 0;
+    });
+    Join(child, "a child", ledger);
+  }
+  ended = true;
+  for (std::thread& thread : threads) thread.join();
+  return 0;
+}
+
+TEST_CASE("a process forks while its threads open and close stores: a child inherits nothing") {
+  const ScratchDirectory directory;
+  const Shared<ForkLedger> ledger;
+  const std::string path = directory.File("opened.db");
+  const int forks = static_cast<int>(Scaled(1000));
+  const pid_t process = StartChild([&] { return ForkWhileOpening(path, forks, *ledger); });
+  CHECK(WaitForChild(process) == "");
+  CHECK_MESSAGE(ledger->report.count() == 0, ledger->report.Text());
 }
 
 // Counts the reads of keys that are under way in it, and what it is told before a fork.

@@ -45,7 +45,10 @@ absl::StatusOr<std::unique_ptr<SqliteDatabase>> SqliteDatabase::Open(
   return database;
 }
 
-SqliteDatabase::~SqliteDatabase() { RemoveForkParticipant(this); }
+SqliteDatabase::~SqliteDatabase() {
+  Suspend();  // a fork meanwhile waits, or finds all closed
+  RemoveForkParticipant(this);
+}
 
 // Under the gate: makes the file and its schema, as far as they are missing.
 absl::Status SqliteDatabase::Create() {
