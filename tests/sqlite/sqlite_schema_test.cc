@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 
 #include "throttl/sqlite_store.h"
@@ -53,6 +54,56 @@ TEST_CASE("the database is marked as Throttl's, has a version, a log, and STRICT
   CHECK(plain.Run("PRAGMA integrity_check") == "ok");
 }
 
+TEST_CASE("a new file is marked itself, and not only in its log, where others do not look") {
+  const ScratchDirectory scratch;
+  const auto store = Open({.path = scratch / "throttl.db"});
+  CHECK(ReadBytes(scratch / "throttl.db").substr(60, 12) ==
+        std::string("\0\0\0\1\0\0\0\0THRT", 12));
+}
+
+TEST_CASE("the schema itself refuses what no record may hold") {
+  const ScratchDirectory scratch;
+  const std::string path = scratch / "throttl.db";
+  KeyRecord key = NewKey("key", "free");
+  key.key.scopes = {"read"};
+  key.key.quota = Quota{.limit = 5};
+  key.key.rate_limits = {{.name = "calls", .limit = 10, .window = absl::Seconds(1)}};
+  const auto store = Open({.path = path});
+  MustApply(*store, {.put_plans = {NewPlan("free")},
+                     .put_keys = {key},
+                     .put_webhooks = {NewWebhook("hook", "acme")}});
+  MustSettle(*store, {.holder = HolderId{1}, .rows = {NewRow("key", 1, 0, 0, 10)}});
+  PlainSqlite plain(path);
+  for (const std::string change : {"plan SET version = 0",
+                                   "plan SET quota_limit = -1",
+                                   "api_key SET version = 0",
+                                   "api_key SET enabled = 2",
+                                   "api_key SET quota_limit = -1",
+                                   "key_secret SET digest = x'00'",
+                                   "key_secret SET pepper_version = -1",
+                                   "key_text SET kind = 3",
+                                   "rate_limit SET of = 3",
+                                   "rate_limit SET unit_limit = 0",
+                                   "rate_limit SET window_ns = 0",
+                                   "counter SET used = -1",
+                                   "counter SET forfeited = -1",
+                                   "counter SET used = charged + 1",
+                                   "counter SET open_leases = -1",
+                                   "lease SET used = -1",
+                                   "lease SET used = allowance + 1",
+                                   "webhook SET active = 2",
+                                   "webhook SET version = 0",
+                                   "webhook_text SET kind = 3"}) {
+    const std::string answer = plain.Run("UPDATE " + change);
+    CHECK_MESSAGE(absl::StartsWith(answer, "error: CHECK constraint failed"), change, answer);
+  }
+  // Which of a key's secrets is the newest has one answer.
+  CHECK(absl::StartsWith(
+      plain.Run("INSERT INTO key_secret SELECT 'other', key_id, position, last4, created_at, "
+                "expires_at, digest, pepper_version FROM key_secret"),
+      "error: UNIQUE constraint failed"));
+}
+
 TEST_CASE("every file of the store and its backup has mode 0600, whatever the umask is") {
   const ScratchDirectory scratch;
   const std::string path = scratch / "throttl.db";
@@ -72,6 +123,13 @@ TEST_CASE("every file of the store and its backup has mode 0600, whatever the um
                                        "throttl.db-wal"});
 }
 
+// What sqlite3_db_config was told of a handle.
+int Configured(const SqliteConnection& db, int setting) {
+  int value = -1;
+  sqlite3_db_config(db.handle(), setting, -1, &value);
+  return value;
+}
+
 TEST_CASE("a handle trusts no schema, checks cells and foreign keys, and syncs as it was told") {
   const ScratchDirectory scratch;
   const std::string path = scratch / "throttl.db";
@@ -86,19 +144,32 @@ TEST_CASE("a handle trusts no schema, checks cells and foreign keys, and syncs a
       CHECK(Must(db->ReadNumber("PRAGMA foreign_keys")) == 1);
       CHECK(Must(db->ReadNumber("PRAGMA cell_size_check")) == 1);
       CHECK(Must(db->ReadNumber("PRAGMA mmap_size")) == 0);
+      CHECK(Must(db->ReadNumber("PRAGMA temp_store")) == 2);  // memory
+      CHECK(Must(db->ReadNumber("PRAGMA journal_size_limit")) == 0);
       CHECK(Must(db->ReadNumber("PRAGMA busy_timeout")) == 1234);
       CHECK(Must(db->ReadNumber("PRAGMA synchronous")) ==
             (durability == Durability::kPower ? 2 : 1));
       CHECK(Must(db->ReadNumber("PRAGMA query_only")) == (read_only ? 1 : 0));
-      int defensive = -1;
-      sqlite3_db_config(db->handle(), SQLITE_DBCONFIG_DEFENSIVE, -1, &defensive);
-      CHECK(defensive == 1);
-      int no_checkpoint_on_close = -1;
-      sqlite3_db_config(db->handle(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, -1,
-                        &no_checkpoint_on_close);
-      CHECK(no_checkpoint_on_close == 1);
+      CHECK(Configured(*db, SQLITE_DBCONFIG_DEFENSIVE) == 1);
+      CHECK(Configured(*db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE) == 1);
+      CHECK(Configured(*db, SQLITE_DBCONFIG_DQS_DML) == 0);
+      CHECK(Configured(*db, SQLITE_DBCONFIG_DQS_DDL) == 0);
     }
   }
+}
+
+TEST_CASE("a program that maps its databases into memory does not make a store's file so") {
+  const ScratchDirectory scratch;
+  CHECK(InChild([&]() -> std::string {
+          constexpr sqlite3_int64 kMegabyte = 1 << 20;
+          sqlite3_shutdown();
+          sqlite3_config(SQLITE_CONFIG_MMAP_SIZE, kMegabyte, kMegabyte);
+          Open({.path = scratch / "throttl.db"});
+          if (PlainSqlite(scratch / "throttl.db").Run("PRAGMA mmap_size") == "0")
+            return "no effect";
+          const auto db = Must(SqliteConnection::Open({.path = scratch / "throttl.db"}));
+          return Must(db->ReadText("PRAGMA mmap_size"));
+        }) == "0");
 }
 
 TEST_CASE("SQLite begins no checkpoint by itself: not at 1,000 pages, and not on close") {
@@ -194,23 +265,63 @@ void CallEverything(QuotaStore& store) {
   Must(store.ReadCounters(std::vector<CounterId>{{"key-7", At(0)}}));
   Must(store.ReadUsage({.key_id = "key-7"}));
   Must(store.ReadUsage({.owner_id = "acme"}));
+  Must(store.ReadUsage({}));
   CHECK(store.RetireHolder(HolderId{1}, LeaseState::kClosed).ok());
 }
 
-TEST_CASE("every statement on keys, events, counters, leases and usage goes by an index") {
+// What a notifier and a host's housekeeping call.
+void CallForOthers(QuotaStore& store) {
+  MustApply(store, {.put_webhooks = {NewWebhook("hook", "acme"), NewWebhook("else", "other")}});
+  CHECK(Must(store.ListWebhooks({})).size() == 2);
+  CHECK(Must(store.ListWebhooks({.owner_id = "acme"})).at(0).id == "hook");
+  CHECK(Must(store.ListWebhooks({.id = "hook"})).at(0).owner_id == "acme");
+  const Event event = Must(store.ReadEvents(0, 1)).at(0);
+  const Delivery delivery{.id = "event.hook", .destination = "hook", .event = event};
+  CHECK(store.PutDeliveries(std::span(&delivery, 1), event.seq).ok());
+  const DeliveryClaim claim{.claim = 7, .now = At(1), .until = At(60)};
+  CHECK(Must(store.ClaimDeliveries(claim)).deliveries.size() == 1);
+  Must(store.ListDeliveries({.owner_id = "acme"}));
+  Must(store.Prune({.counters_before = At(2),
+                    .usage_before = At(2),
+                    .events_before = At(2),
+                    .deliveries_before = At(2)}));
+}
+
+// The indexes that a plan's steps name, but those that SQLite made by itself.
+std::set<std::string> IndexesIn(const std::vector<std::string>& steps) {
+  std::set<std::string> indexes;
+  for (const std::string& step : steps) {
+    if (absl::StrContains(step, "VIRTUAL TABLE")) continue;
+    const std::vector<std::string> words = absl::StrSplit(step, ' ');
+    for (std::size_t i = 0; i + 1 < words.size(); ++i) {
+      if (words[i] == "INDEX" && !absl::StartsWith(words[i + 1], "sqlite_")) {
+        indexes.insert(words[i + 1]);
+      }
+    }
+  }
+  return indexes;
+}
+
+TEST_CASE("every statement on what can be many goes by an index, and every index serves one") {
   const ScratchDirectory scratch;
   const std::string path = scratch / "throttl.db";
   OpenWithKeys(path, 200);
   StatementLog log;
-  CallEverything(*Open({.path = path, .create = false}));
+  {
+    const auto store = Open({.path = path, .create = false});
+    CallEverything(*store);
+    CallForOthers(*store);
+  }
   PlainSqlite plain(path);
-  const std::vector<std::string> tables = {"api_key", "key_secret", "event",
-                                           "counter", "lease",      "usage_hour"};
+  const std::vector<std::string> tables = {"api_key", "key_secret", "event",   "counter",
+                                           "lease",   "usage_hour", "delivery"};
+  std::set<std::string> used;
   std::set<std::string> of_tables;
   for (const std::string& sql : log.statements()) {
     if (absl::StartsWith(sql, "PRAGMA") || absl::StartsWith(sql, "EXPLAIN")) continue;
     const std::vector<std::string> steps =
         absl::StrSplit(plain.Run("EXPLAIN QUERY PLAN " + sql), '\n');
+    used.merge(IndexesIn(steps));
     for (const std::string& table : tables) {
       if (!absl::StrContains(sql, table)) continue;
       of_tables.insert(sql);
@@ -223,6 +334,12 @@ TEST_CASE("every statement on keys, events, counters, leases and usage goes by a
   }
   // If the log had missed them, nothing would have been checked.
   CHECK(of_tables.size() >= 23);
+  CHECK(absl::StrJoin(used, " ") ==
+        "api_key_by_age api_key_by_owner api_key_by_plan api_key_live_by_plan counter_by_end "
+        "delivery_by_age delivery_by_claim delivery_due event_by_age key_secret_by_key "
+        "key_secret_by_pepper lease_open_by_holder usage_hour_by_start webhook_by_owner");
+  CHECK(plain.Run("SELECT count(*) FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL") ==
+        absl::StrCat(used.size()));
   MESSAGE(absl::StrCat(of_tables.size(), " statements"));
 }
 
@@ -249,6 +366,29 @@ TEST_CASE("Suspend closes every handle and lock descriptor; the next call opens 
   CHECK(Must(store->ReadPlans()).size() == 3);
   store->Suspend();
   store->Suspend();
+  CHECK(OpenFiles(path).empty());
+}
+
+TEST_CASE("a program that takes a process's place inherits no descriptor") {
+  const ScratchDirectory scratch;
+  const std::string path = scratch / "throttl.db";
+  const auto store = OpenWithKeys(path, 1);
+  std::size_t open_files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    std::error_code gone;
+    const std::string target = std::filesystem::read_symlink(entry.path(), gone).string();
+    if (!absl::StartsWith(target, path)) continue;
+    ++open_files;
+    const int flags = fcntl(std::stoi(entry.path().filename()), F_GETFD);
+    CHECK_MESSAGE((flags & FD_CLOEXEC) != 0, target);
+  }
+  CHECK(open_files >= 4);
+}
+
+TEST_CASE("a closed store leaves no descriptor open") {
+  const ScratchDirectory scratch;
+  const std::string path = scratch / "throttl.db";
+  OpenWithKeys(path, 1);
   CHECK(OpenFiles(path).empty());
 }
 

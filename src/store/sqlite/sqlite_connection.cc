@@ -88,9 +88,9 @@ absl::Status SqliteConnection::Configure(const SqliteConnectionOptions& options)
         return SQLITE_OK;
       },
       this);
-  THROTTL_RETURN_IF_ERROR(RunScript(
-      "PRAGMA trusted_schema = OFF; PRAGMA foreign_keys = ON; PRAGMA cell_size_check = ON;"
-      "PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = 0;"));
+  THROTTL_RETURN_IF_ERROR(
+      RunScript("PRAGMA foreign_keys = ON; PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0;"
+                "PRAGMA temp_store = MEMORY; PRAGMA journal_size_limit = 0;"));
   THROTTL_RETURN_IF_ERROR(RunScript(options.durability == Durability::kPower
                                         ? "PRAGMA synchronous = FULL"
                                         : "PRAGMA synchronous = NORMAL"));

@@ -8,6 +8,20 @@ namespace {
 
 enum class TextKind : std::int32_t { kEventType = 1, kSealedSecret = 2 };
 
+// One statement for each way to ask: by id, by owner, everything. Parameters 1 and 2 are owner and
+// id in all of them.
+const char* ListSql(const WebhookQuery& query) {
+#define THROTTL_WEBHOOK_HEAD "SELECT id, owner_id, url, active, version FROM webhook "
+  if (!query.id.empty()) {
+    return THROTTL_WEBHOOK_HEAD "WHERE id = ?2 AND (?1 = '' OR owner_id = ?1)";
+  }
+  if (!query.owner_id.empty()) {
+    return THROTTL_WEBHOOK_HEAD "WHERE owner_id = ?1 AND ?2 = '' ORDER BY id";
+  }
+  return THROTTL_WEBHOOK_HEAD "WHERE ?1 = '' AND ?2 = '' ORDER BY id";
+#undef THROTTL_WEBHOOK_HEAD
+}
+
 absl::Status ReadTexts(SqliteConnection& db, WebhookRecord& webhook) {
   SqliteStatement read(db,
                        "SELECT kind, value FROM webhook_text WHERE webhook_id = ? "
@@ -55,9 +69,7 @@ absl::Status WriteRow(SqliteConnection& db, const WebhookRecord& webhook) {
 
 absl::StatusOr<std::vector<WebhookRecord>> SqliteListWebhooks(SqliteConnection& db,
                                                               const WebhookQuery& query) {
-  SqliteStatement read(db,
-                       "SELECT id, owner_id, url, active, version FROM webhook "
-                       "WHERE (?1 = '' OR owner_id = ?1) AND (?2 = '' OR id = ?2) ORDER BY id");
+  SqliteStatement read(db, ListSql(query));
   read.Bind(query.owner_id).Bind(query.id);
   std::vector<WebhookRecord> webhooks;
   while (read.Step()) {
