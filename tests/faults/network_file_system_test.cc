@@ -3,6 +3,7 @@
 #include <spawn.h>
 #include <sys/vfs.h>
 
+#include <map>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -66,10 +67,19 @@ TEST_CASE("a store on a FUSE mount is refused with the reason, and nothing is wr
 }
 
 TEST_CASE("network file systems are known by their magic numbers") {
-  const std::vector<std::int64_t> network = {0x6969,     0x517B,     0xFF534D42, 0xFE534D42,
-                                             0x01021997, 0x65735546, 0x00C36400, 0x0BD00BD0};
-  for (const std::int64_t magic : network) {
-    CHECK_MESSAGE(!internal::NetworkFileSystemName(magic).empty(), magic);
+  // As linux/magic.h and statfs(2) have them.
+  const std::map<std::int64_t, std::string> network = {
+      {0x6969, "NFS"},        {0x517B, "SMB"},
+      {0xFF534D42, "CIFS"},   {0xFE534D42, "SMB2"},
+      {0x01021997, "9P"},     {0x65735546, "FUSE"},
+      {0x00C36400, "Ceph"},   {0x0BD00BD0, "Lustre"},
+      {0x5346414F, "AFS"},    {0x6B414653, "AFS"},
+      {0x73757245, "Coda"},   {0x01161970, "GFS2"},
+      {0x7461636F, "OCFS2"},  {0x47504653, "GPFS"},
+      {0x19830326, "BeeGFS"}, {0x786F4256, "VirtualBox shared folder"},
+      {0xBACBACBC, "vmhgfs"}};
+  for (const auto& [magic, name] : network) {
+    CHECK_MESSAGE(internal::NetworkFileSystemName(magic) == name, name);
   }
   // ext4, xfs, btrfs, tmpfs, overlayfs, zfs.
   const std::vector<std::int64_t> local = {0xEF53,     0x58465342, 0x9123683E,
