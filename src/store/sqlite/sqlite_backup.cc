@@ -21,9 +21,7 @@ absl::Status MakeStandalone(const std::string& path) {
   THROTTL_ASSIGN_OR_RETURN(
       std::unique_ptr<SqliteConnection> copy,
       SqliteConnection::Open({.path = path, .durability = Durability::kPower}));
-  THROTTL_RETURN_IF_ERROR(copy->Run("PRAGMA journal_mode = DELETE"));
-  THROTTL_RETURN_IF_ERROR(RenewStoreId(*copy));
-  return absl::OkStatus();
+  return RenewStoreId(*copy);
 }
 
 absl::Status Publish(const std::string& part, const std::string& destination) {
