@@ -223,7 +223,6 @@ TEST_CASE("a lock file that was removed or replaced is noticed: the new one is l
   const ScratchDirectory scratch;
   const std::string path = scratch / "lock";
   KernelLock lock(path);
-  KernelLock other(path);
   for (const bool replaced : {false, true}) {
     REQUIRE(lock.Acquire(kLong).ok());
     lock.Release();
@@ -231,6 +230,7 @@ TEST_CASE("a lock file that was removed or replaced is noticed: the new one is l
     if (replaced) testing::WriteBytes(path, "");
     REQUIRE(lock.Acquire(kLong).ok());
     CHECK(std::filesystem::exists(path));
+    KernelLock other(path);
     CHECK(absl::IsUnavailable(other.Acquire(absl::Milliseconds(1))));
     lock.Release();
   }
@@ -254,6 +254,77 @@ TEST_CASE("the file is made with mode 0600; one that cannot be made is an error 
   CHECK(absl::StrContains(status.message(), scratch / "link"));
   KernelLock nowhere(scratch / "missing/lock");
   CHECK(absl::IsNotFound(nowhere.Acquire(kLong)));
+}
+
+// One byte of a lock's file, as another process sees it.
+class QueueByte {
+ public:
+  QueueByte(const std::string& path, off_t byte)
+      : file_(open(path.c_str(), O_RDWR | O_CLOEXEC)), byte_(byte) {
+    REQUIRE(file_ >= 0);
+  }
+  ~QueueByte() { close(file_); }
+  QueueByte(const QueueByte&) = delete;
+  QueueByte& operator=(const QueueByte&) = delete;
+
+  bool IsTaken() const { return Ask(F_OFD_GETLK).l_type != F_UNLCK; }
+  void Take() const { Ask(F_OFD_SETLK); }
+
+ private:
+  struct flock Ask(int command) const {
+    struct flock lock = {};
+    lock.l_type = F_WRLCK;
+    lock.l_whence = SEEK_SET;
+    lock.l_start = byte_;
+    lock.l_len = 1;
+    CHECK(fcntl(file_, command, &lock) == 0);
+    return lock;
+  }
+
+  const int file_;
+  const off_t byte_;
+};
+
+TEST_CASE("a place in the queue is left only when the next one is held, so nobody is overtaken") {
+  const ScratchDirectory scratch;
+  KernelLock lock(scratch / "lock");
+  REQUIRE(lock.Acquire(kLong).ok());
+  const QueueByte first(lock.path(), 1);
+  const QueueByte second(lock.path(), 2);
+  const QueueByte third(lock.path(), 3);
+  std::atomic<int> acquired = 0;
+  std::vector<std::thread> waiters;
+  for (int i = 0; i < 3; ++i) {
+    waiters.emplace_back([&] {
+      KernelLock mine(lock.path());
+      if (!mine.Acquire(2 * kLong).ok()) return;
+      ++acquired;
+      mine.Release();
+    });
+  }
+  CHECK(WaitUntil([&] { return first.IsTaken() && second.IsTaken() && third.IsTaken(); }));
+  CHECK(acquired == 0);
+  lock.Release();
+  for (std::thread& waiter : waiters) waiter.join();
+  CHECK(acquired == 3);
+  for (const QueueByte* place : {&first, &second, &third}) CHECK(!place->IsTaken());
+}
+
+TEST_CASE("whoever finds others waiting queues up; half of the timeout later it tries the lock") {
+  const ScratchDirectory scratch;
+  KernelLock lock(scratch / "lock");
+  REQUIRE(lock.Acquire(kLong).ok());
+  lock.Release();
+  // Somebody who was stopped at the head of the queue, without the lock.
+  const QueueByte stopped(lock.path(), 1);
+  stopped.Take();
+  constexpr absl::Duration kTimeout = absl::Seconds(1);
+  const absl::Time start = absl::Now();
+  CHECK(lock.Acquire(kTimeout).ok());
+  const absl::Duration waited = absl::Now() - start;
+  CHECK(waited >= kTimeout / 2);
+  CHECK(waited < kTimeout);
+  lock.Release();
 }
 
 TEST_CASE("nobody starves: each of 4 processes gets in while all want in all the time") {
