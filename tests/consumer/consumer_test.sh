@@ -17,6 +17,9 @@ if grep -rlF -e "$work/first" -e "$build" --include=*.cmake --include=*.pc "$wor
   exit 1
 fi
 
+# The consumer includes a few headers; the user has all of them, and nothing else.
+diff -r -x README.md "$source/../../include" "$work/prefix/include"
+
 version=$(sed -n 's/^CMAKE_PROJECT_VERSION:STATIC=//p' "$build/CMakeCache.txt")
 configure=(cmake -G Ninja -S "$source" -DCMAKE_PREFIX_PATH="$work/prefix"
            -DCMAKE_CXX_COMPILER=g++)
