@@ -256,6 +256,22 @@ TEST_CASE("the file is made with mode 0600; one that cannot be made is an error 
   CHECK(absl::IsNotFound(nowhere.Acquire(kLong)));
 }
 
+TEST_CASE("a lock that is gone leaves no descriptor open") {
+  const ScratchDirectory scratch;
+  const auto open_files = [] {
+    const std::filesystem::directory_iterator files("/proc/self/fd");
+    return std::distance(begin(files), end(files));
+  };
+  const auto before = open_files();
+  {
+    KernelLock lock(scratch / "lock");
+    REQUIRE(lock.Acquire(kLong).ok());
+    lock.Release();
+    CHECK(open_files() == before + 1);
+  }
+  CHECK(open_files() == before);
+}
+
 // One byte of a lock's file, as another process sees it.
 class QueueByte {
  public:

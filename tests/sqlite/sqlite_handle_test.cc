@@ -1,5 +1,6 @@
 // What a statement, a handle and a database of the SQLite store promise to the code that uses them.
 
+#include <algorithm>
 #include <thread>
 #include <vector>
 
@@ -238,6 +239,22 @@ TEST_CASE("a file that another program makes while the gate is waited for is lef
   CHECK(status.code() == absl::StatusCode::kFailedPrecondition);
   CHECK(absl::StrContains(status.message(), "1 tables"));
   CHECK(ReadBytes(path) == theirs);
+}
+
+// A checkpoint that is under way, or was killed, leaves such a file: what is right is in its log.
+TEST_CASE("a file that is marked as a store is not looked into before its log can be") {
+  const ScratchDirectory scratch;
+  const std::string path = scratch / "throttl.db";
+  NewDatabase(scratch);
+  std::string bytes = ReadBytes(path);
+  constexpr std::size_t kHeaderBytes = 100;
+  std::fill(bytes.begin() + kHeaderBytes, bytes.end(), '?');
+  WriteBytes(path, bytes);
+  CHECK(internal::CheckSqliteHeader(path).ToString() == "OK");
+  constexpr std::size_t kApplicationIdAt = 68;
+  bytes[kApplicationIdAt] = '?';
+  WriteBytes(path, bytes);
+  CHECK(!internal::CheckSqliteHeader(path).ok());
 }
 
 TEST_CASE("where SQLite can have no log, a store is refused with the reason") {
