@@ -9,7 +9,6 @@
 #include "absl/time/time.h"
 #include <nlohmann/json.hpp>
 
-#include "src/base/text_check.h"
 #include "src/export/csv_text.h"
 
 namespace throttl::internal {
@@ -74,21 +73,21 @@ void AppendUsageCsv(const Usage& usage, std::string_view plan_name, std::string&
 
 void AppendUsageJson(const Usage& usage, std::string_view plan_name, std::string& out) {
   const ordered_json row = {
-      {"keyId", WithoutInvalidUtf8(usage.key_id)},
-      {"keyName", WithoutInvalidUtf8(usage.key_name)},
-      {"planName", WithoutInvalidUtf8(plan_name)},
+      {"keyId", usage.key_id},
+      {"keyName", usage.key_name},
+      {"planName", plan_name},
       {"currentUsage", usage.quota.used},
       {"monthlyQuota", OrNull(usage.quota.limit)},
       {"percentUsed", OrNull(PercentUsed(usage.quota))},
-      {"ownerId", WithoutInvalidUtf8(usage.owner_id)},
-      {"planId", WithoutInvalidUtf8(usage.plan_id)},
+      {"ownerId", usage.owner_id},
+      {"planId", usage.plan_id},
       {"period", PeriodName(usage.quota.period)},
       {"periodStart", OrNull(Rfc3339(usage.period_start))},
       {"resetsAt", OrNull(Rfc3339(usage.quota.resets_at))},
       {"remaining", OrNull(usage.quota.remaining())},
       {"lastUsedAt", OrNull(Rfc3339(usage.last_used_at))},
   };
-  // A dump throws on text that is not UTF-8 unless it is told to replace it.
+  // Without the handler, a text that is not UTF-8 throws.
   out.append(row.dump(-1, ' ', false, ordered_json::error_handler_t::replace));
 }
 

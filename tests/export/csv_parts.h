@@ -76,6 +76,21 @@ inline bool IsDefused(std::string_view text, std::string_view cell) {
   return matched == wanted.size();
 }
 
+// `text` with one U+FFFD for each row of them: how many stand for a broken sequence may differ.
+inline std::string WithOneReplacement(std::string text) {
+  const std::string mark = "\xef\xbf\xbd";
+  for (std::size_t at = 0; (at = text.find(mark + mark, at)) != std::string::npos;) {
+    text.erase(at, mark.size());
+  }
+  return text;
+}
+
+// Whether `shown` is `text` with U+FFFD in place of what is not UTF-8.
+inline bool IsReplaced(std::string_view text, const std::string& shown) {
+  if (IsUtf8(text)) return shown == text;
+  return WithOneReplacement(WithoutInvalidUtf8(text)) == WithOneReplacement(shown);
+}
+
 // Texts of pieces that mean something to a reader of CSV or JSON, among any bytes.
 inline rc::Gen<std::string> GenHardText() {
   const auto piece = rc::gen::weightedOneOf<std::string>(

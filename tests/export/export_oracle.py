@@ -27,6 +27,11 @@ def fail(*what):
     sys.exit("different: " + " ".join(map(repr, what)))
 
 
+def with_one_mark(value):
+    """How many U+FFFD stand for a broken sequence is not the same for all programs."""
+    return re.sub("\ufffd+", "\ufffd", value) if isinstance(value, str) else value
+
+
 def moment(ms):
     if ms == "-":
         return None
@@ -103,7 +108,8 @@ def main():
     if header != HEADER:
         fail("header", header)
     for number, (cells, row, values) in enumerate(zip(rows, objects, wanted)):
-        if list(row) != NAMES or list(row.values()) != values:
+        if list(row) != NAMES or [with_one_mark(v) for v in row.values()] != [
+                with_one_mark(v) for v in values]:
             fail("object", number, row, values)
         check_csv_row(number, cells, values)
     check_foreign_readers(csv_path)
