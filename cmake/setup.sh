@@ -5,7 +5,7 @@
 set -euo pipefail
 
 library=(g++ cmake ninja-build pkg-config ccache libabsl-dev libsqlite3-dev libxxhash-dev
-         libssl-dev zlib1g-dev libutfcpp-dev tzdata)
+         libssl-dev zlib1g-dev libutfcpp-dev nlohmann-json3-dev tzdata)
 tests=(doctest-dev librapidcheck-dev clang clang-tidy clang-format python3 gdb bindfs fuse3 sqlite3
        procps util-linux)
 

@@ -1,6 +1,7 @@
 #include "src/base/text_check.h"
 
 #include <cstddef>
+#include <iterator>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
@@ -34,6 +35,13 @@ std::string WithoutSecrets(std::string_view text) {
 }  // namespace
 
 bool IsUtf8(std::string_view text) { return utf8::is_valid(text.begin(), text.end()); }
+
+std::string WithoutInvalidUtf8(std::string_view text) {
+  std::string valid;
+  valid.reserve(text.size());
+  utf8::replace_invalid(text.begin(), text.end(), std::back_inserter(valid));
+  return valid;
+}
 
 bool HasControlCharacter(std::string_view text) {
   unsigned char before = 0;

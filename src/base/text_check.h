@@ -14,6 +14,9 @@ namespace throttl::internal {
 // Whether `text` is well-formed UTF-8: no overlong form, no surrogate, nothing beyond U+10FFFF.
 bool IsUtf8(std::string_view text);
 
+// `text` with U+FFFD in place of each sequence that is not UTF-8; well-formed text as it is.
+std::string WithoutInvalidUtf8(std::string_view text);
+
 // Whether UTF-8 `text` has a character of U+0000..U+001F or U+007F..U+009F: NUL, tabs and line ends
 // are among them.
 bool HasControlCharacter(std::string_view text);

@@ -26,6 +26,18 @@ TEST_CASE("IsUtf8 refuses overlong forms, surrogates, what is beyond U+10FFFF, a
   }
 }
 
+TEST_CASE("WithoutInvalidUtf8 puts U+FFFD for what is not UTF-8, and leaves the rest as it is") {
+  CHECK(WithoutInvalidUtf8("Zürich 東京 😀") == "Zürich 東京 😀");
+  CHECK(WithoutInvalidUtf8(std::string("a\0b", 3)) == std::string("a\0b", 3));
+  CHECK(WithoutInvalidUtf8("") == "");
+  CHECK(WithoutInvalidUtf8("a\xff\xfe z") == "a\ufffd\ufffd z");
+  CHECK(WithoutInvalidUtf8("a\xe2\x82(") == "a\ufffd(");        // broken off by a character
+  CHECK(WithoutInvalidUtf8("a\xf0\x9f\x98") == "a\ufffd");      // broken off by the end
+  CHECK(WithoutInvalidUtf8("\xc0\x80|") == "\ufffd|");          // overlong
+  CHECK(WithoutInvalidUtf8("\xed\xa0\x80|") == "\ufffd|");      // a surrogate
+  CHECK(WithoutInvalidUtf8("\xf4\x90\x80\x80|") == "\ufffd|");  // beyond U+10FFFF
+}
+
 TEST_CASE("HasControlCharacter finds U+0000..U+001F and U+007F..U+009F, and no other character") {
   for (unsigned c = 0; c < 0x800; ++c) {
     std::string text = "a";
