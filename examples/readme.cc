@@ -12,8 +12,8 @@ int main() {
   if (!issued.ok()) return std::cerr << issued.status() << '\n', 1;
   std::cout << "to be shown once: " << issued->secret.Reveal() << '\n';
 
-  auto keys = (*engine)->ListKeys({.owner_id = "acme"});
-  for (const throttl::Key& key : keys->items) std::cout << key.name << ", " << key.plan_id << '\n';
-  return (*engine)->RevokeKey(issued->key.id).ok() ? 0 : 1;
+  throttl::Decision d = (*engine)->Validate(issued->secret.Reveal(), {.cost = 1});
+  std::cout << throttl::CodeName(d.code) << ", " << *d.quota.remaining() << " requests left\n";
+  return d.allowed() && (*engine)->RevokeKey(issued->key.id).ok() ? 0 : 1;
   // [/README]
 }

@@ -5,7 +5,8 @@
 //
 //   auto engine = throttl::Engine::Open("throttl.db");
 //   auto issued = (*engine)->CreateKey({.owner_id = "acme", .plan_id = "free", .name = "prod"});
-//   auto keys = (*engine)->ListKeys({.owner_id = "acme"});
+//   throttl::Decision d = (*engine)->Validate(issued->secret.Reveal(), {.cost = 1, .endpoint =
+//   "/v1/search"});
 #ifndef THROTTL_ENGINE_H_
 #define THROTTL_ENGINE_H_
 
@@ -32,6 +33,16 @@
 namespace throttl {
 
 class QuotaStore;
+
+// One request, as far as a decision needs to know it. The views are borrowed for the call.
+struct Request {
+  std::int64_t cost = 1;           // units, 0..kCostMax; 0 checks everything and spends nothing
+  std::string_view method = {};    // "GET"
+  std::string_view endpoint = {};  // path or route template that the host matches on: "/v1/search"
+  std::string_view address =
+      {};  // of the client, IPv4 or IPv6; only looked at when the key has a list
+  std::string_view scope = {};  // scopes that the key must have, separated by spaces
+};
 
 // What Validate does when a known key has no units in hand and the store cannot be asked. A secret
 // that is not known yet is always refused then: this is about counting, not about who someone is.
@@ -65,6 +76,16 @@ struct EngineOptions {
       nullptr;  // called by the settle thread; nullptr: silence
 };
 
+struct EngineStats {
+  std::int64_t allowed = 0;
+  std::int64_t refused = 0;
+  std::int64_t key_cache_misses = 0;
+  std::int64_t settles = 0;
+  std::int64_t settle_failures = 0;
+  std::optional<absl::Time> last_settled_at = std::nullopt;
+  absl::Status last_store_error = absl::OkStatus();
+};
+
 class Engine {
  public:
   // Opens or makes the store at `url`: "memory:", or a file path or "sqlite:PATH", with the store's
@@ -80,6 +101,18 @@ class Engine {
   ~Engine();  // Close, whose status is lost
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
+
+  // Decides, and spends request.cost if the decision allows. Lock-free, and without allocation or
+  // system call, except when a secret is seen for the first time or a subject has no units in hand:
+  // then it may ask the store and block. A refusal spends nothing.
+  [[nodiscard]] Decision Validate(std::string_view secret, const Request& request = {}) noexcept;
+  // The decision that Validate would make, spending nothing: how a key's holder asks what is left.
+  [[nodiscard]] Decision Peek(std::string_view secret, const Request& request = {}) noexcept;
+  // Makes the cost of an earlier decision `actual_cost`: less gives units back, 0 all of them, more
+  // spends more as far as the limit allows. Returns what is now spent, which is also in
+  // decision.spent. Repeating it changes nothing. Nothing changes when the decision refused or its
+  // period has ended. Rate limits are not given back.
+  std::int64_t Adjust(Decision& decision, std::int64_t actual_cost) noexcept;
 
   // Keys. Errors of all: InvalidArgument (says which field and bound), NotFound (also for another
   // owner's key), Unavailable (nothing is known of the outcome; repeat the call). When a call
@@ -106,15 +139,32 @@ class Engine {
   absl::StatusOr<Plan> GetPlan(std::string_view plan_id);
   absl::StatusOr<std::vector<Plan>> ListPlans();
 
+  // Usage.
+  absl::StatusOr<Usage> GetUsage(std::string_view key_id, const Caller& caller = {});
+  absl::StatusOr<Page<Usage>> ListUsage(const KeyQuery& query = {}, const Caller& caller = {});
+  absl::StatusOr<std::vector<UsageBucket>> UsageHistory(const UsageQuery& query,
+                                                        const Caller& caller = {});
+  // Streams the running period of every key of `owner_id` (empty: all) to `write`, and stops at its
+  // first error.
+  absl::Status ExportUsage(std::string_view owner_id, ExportFormat format,
+                           const std::function<absl::Status(std::string_view chunk)>& write,
+                           const Caller& caller = {});
+
   // The event log after `after_seq`, oldest first, at most `count_max` (1..1000).
   absl::StatusOr<std::vector<Event>> ReadEvents(std::int64_t after_seq, std::int32_t count_max,
                                                 const Caller& caller = {});
 
+  // Settles everything that was spent before the call; when it returns OK the store has it.
+  absl::Status Flush();
+
   // A consistent copy of the store while it is in use. Unimplemented where the store has its own
   // tools.
   absl::Status Backup(std::string_view destination);
-  // Ends the engine. Afterwards every call is FailedPrecondition. Closing again is OK.
+  // Flushes, gives back what was set aside, ends the thread. Afterwards every decision is
+  // kStoreUnavailable and every other call FailedPrecondition. Closing again is OK.
   absl::Status Close();
+
+  EngineStats stats() const;
 
   const std::shared_ptr<QuotaStore>& store() const;
 

@@ -22,41 +22,48 @@ namespace {
 using Nanoseconds = std::chrono::nanoseconds;
 using SteadyTime = std::chrono::steady_clock::time_point;
 
+// Counted from the lock's first byte.
 constexpr off_t kLockByte = 0;
 constexpr off_t kQueueFirst = 1;
 constexpr off_t kQueueLast = 16;
+
+// The bytes of one lock in its file.
+struct LockBytes {
+  int file = -1;
+  off_t first = 0;
+};
 constexpr int kSpins = 16;
 constexpr Nanoseconds kPollMin = std::chrono::microseconds(40);
 constexpr Nanoseconds kPatience = std::chrono::milliseconds(20);
 constexpr Nanoseconds kPollMax = std::chrono::milliseconds(2);
 
-// Whether the byte is now locked by `file`. errno is EAGAIN or EACCES when another one has it.
-bool TryLockByte(int file, off_t byte) {
+// Whether `bytes.file` now has the byte locked. errno is EAGAIN or EACCES when another one has it.
+bool TryLockByte(LockBytes bytes, off_t byte) {
   struct flock lock = {};
   lock.l_type = F_WRLCK;
   lock.l_whence = SEEK_SET;
-  lock.l_start = byte;
+  lock.l_start = bytes.first + byte;
   lock.l_len = 1;
-  return fcntl(file, F_OFD_SETLK, &lock) == 0;
+  return fcntl(bytes.file, F_OFD_SETLK, &lock) == 0;
 }
 
-void UnlockByte(int file, off_t byte) {
+void UnlockByte(LockBytes bytes, off_t byte) {
   struct flock lock = {};
   lock.l_type = F_UNLCK;
   lock.l_whence = SEEK_SET;
-  lock.l_start = byte;
+  lock.l_start = bytes.first + byte;
   lock.l_len = 1;
-  static_cast<void>(fcntl(file, F_OFD_SETLK, &lock));  // cannot fail for a lock that is held
+  static_cast<void>(fcntl(bytes.file, F_OFD_SETLK, &lock));  // cannot fail for a lock that is held
 }
 
 // Whether anybody stands in the queue, as far as can be told.
-bool IsQueued(int file) {
+bool IsQueued(LockBytes bytes) {
   struct flock lock = {};
   lock.l_type = F_WRLCK;
   lock.l_whence = SEEK_SET;
-  lock.l_start = kQueueFirst;
+  lock.l_start = bytes.first + kQueueFirst;
   lock.l_len = kQueueLast - kQueueFirst + 1;
-  return fcntl(file, F_OFD_GETLK, &lock) != 0 || lock.l_type != F_UNLCK;
+  return fcntl(bytes.file, F_OFD_GETLK, &lock) != 0 || lock.l_type != F_UNLCK;
 }
 
 bool IsTaken(int error) { return error == EAGAIN || error == EACCES || error == EINTR; }
@@ -69,10 +76,10 @@ Nanoseconds PollInterval(Nanoseconds waited) {
 }
 
 // 0: locked; EAGAIN: not by the deadline; else an errno.
-int WaitForByte(int file, off_t byte, SteadyTime deadline) {
+int WaitForByte(LockBytes bytes, off_t byte, SteadyTime deadline) {
   const SteadyTime start = std::chrono::steady_clock::now();
   for (int tries = 0;; ++tries) {
-    if (TryLockByte(file, byte)) return 0;
+    if (TryLockByte(bytes, byte)) return 0;
     if (!IsTaken(errno)) return errno;
     const SteadyTime now = std::chrono::steady_clock::now();
     if (now >= deadline) return EAGAIN;
@@ -86,27 +93,28 @@ int WaitForByte(int file, off_t byte, SteadyTime deadline) {
 
 // Takes places in the queue from the last to the first, and then the lock. A place is left only
 // when the next one is held, so nobody is overtaken there. The same results.
-int QueueForLock(int file, SteadyTime deadline) {
-  if (!IsQueued(file) && TryLockByte(file, kLockByte)) return 0;
+int QueueForLock(LockBytes bytes, SteadyTime deadline) {
+  if (!IsQueued(bytes) && TryLockByte(bytes, kLockByte)) return 0;
   // Then the lock is tried from wherever this is: somebody ahead may be stopped, without having it.
   const SteadyTime now = std::chrono::steady_clock::now();
   const SteadyTime patience = now + (deadline - now) / 2;
   int error = 0;
   off_t place = kQueueLast + 1;
   while (place > kQueueFirst) {
-    error = WaitForByte(file, place - 1, patience);
+    error = WaitForByte(bytes, place - 1, patience);
     if (error != 0) break;
-    if (place <= kQueueLast) UnlockByte(file, place);
+    if (place <= kQueueLast) UnlockByte(bytes, place);
     --place;
   }
-  if (error == 0 || error == EAGAIN) error = WaitForByte(file, kLockByte, deadline);
-  if (place <= kQueueLast) UnlockByte(file, place);
+  if (error == 0 || error == EAGAIN) error = WaitForByte(bytes, kLockByte, deadline);
+  if (place <= kQueueLast) UnlockByte(bytes, place);
   return error;
 }
 
 }  // namespace
 
-KernelLock::KernelLock(std::string path) : path_(std::move(path)) {}
+KernelLock::KernelLock(std::string path, std::int64_t first_byte)
+    : path_(std::move(path)), first_byte_(first_byte) {}
 
 KernelLock::~KernelLock() { CloseFile(); }
 
@@ -136,7 +144,7 @@ absl::Status KernelLock::AcquireFile(absl::Time deadline, absl::Duration timeout
       absl::ToChronoNanoseconds(std::max(deadline - absl::Now(), absl::ZeroDuration()));
   for (;;) {
     THROTTL_RETURN_IF_ERROR(OpenFile());
-    const int error = QueueForLock(file_, steady_deadline);
+    const int error = QueueForLock({file_, first_byte_}, steady_deadline);
     if (error == EAGAIN) {
       return absl::UnavailableError(
           absl::StrCat("another process has held ", path_, " for ", absl::FormatDuration(timeout)));
@@ -159,7 +167,7 @@ absl::Status KernelLock::Acquire(absl::Duration timeout) ABSL_NO_THREAD_SAFETY_A
 }
 
 void KernelLock::Release() ABSL_NO_THREAD_SAFETY_ANALYSIS {
-  UnlockByte(file_, kLockByte);
+  UnlockByte({file_, first_byte_}, kLockByte);
   mutex_.Unlock();
 }
 

@@ -1,11 +1,11 @@
 // A KernelLock excludes other processes, and other KernelLocks of this process, while it is held;
 // the kernel releases it when its holder dies.
 //
-// It is a byte-range lock of the open file description (fcntl F_OFD_SETLK) on a file of its own.
-// Byte 0 is the lock; bytes 1 to 16 are the places of a queue, in which whoever finds others
-// waiting moves up one place at a time. So sixteen processes have it in turn, and nobody starves
-// however long each holds it; more than that wait by chance for the last place. The kernel's own
-// waiting has no bound, so the bytes are polled.
+// It is a byte-range lock of the open file description (fcntl F_OFD_SETLK) on a file for locks
+// alone. Its first byte is the lock; the 16 bytes after it are the places of a queue, in which
+// whoever finds others waiting moves up one place at a time. So sixteen processes have it in turn,
+// and nobody starves however long each holds it; more than that wait by chance for the last place.
+// The kernel's own waiting has no bound, so the bytes are polled.
 //
 // Thread safety: all methods from any thread; threads of one process exclude each other too.
 // Clang's analysis does not know a lock that may answer with an absl::Status, so there are no
@@ -18,6 +18,7 @@
 #ifndef THROTTL_SRC_BASE_KERNEL_LOCK_H_
 #define THROTTL_SRC_BASE_KERNEL_LOCK_H_
 
+#include <cstdint>
 #include <string>
 
 #include "absl/status/status.h"
@@ -30,7 +31,9 @@ namespace throttl::internal {
 class KernelLock {
  public:
   // The file at `path` is made with mode 0600 by the first Acquire, and is never removed.
-  explicit KernelLock(std::string path);
+  // Locks of one file lie kBytes or more apart.
+  static constexpr std::int64_t kBytes = 32;
+  explicit KernelLock(std::string path, std::int64_t first_byte = 0);
   ~KernelLock();
   KernelLock(const KernelLock&) = delete;
   KernelLock& operator=(const KernelLock&) = delete;
@@ -57,6 +60,7 @@ class KernelLock {
   void CloseFile();
 
   const std::string path_;
+  const std::int64_t first_byte_;
   TimedMutex mutex_;
   int file_ = -1;  // guarded by mutex_
 };

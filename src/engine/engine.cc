@@ -12,13 +12,22 @@
 
 #include "src/base/call_gate.h"
 #include "src/base/fork_registry.h"
+#include "src/base/mutex.h"
+#include "src/base/random_bytes.h"
+#include "src/base/sip_hash.h"
 #include "src/base/status_macros.h"
 #include "src/base/system_clock.h"
 #include "src/engine/engine_context.h"
 #include "src/engine/field_rules.h"
 #include "src/engine/key_importer.h"
+#include "src/engine/key_index.h"
 #include "src/engine/key_manager.h"
 #include "src/engine/plan_manager.h"
+#include "src/engine/settle_thread.h"
+#include "src/engine/settler.h"
+#include "src/engine/table_registry.h"
+#include "src/engine/usage_reader.h"
+#include "src/engine/validator.h"
 
 namespace throttl {
 
@@ -26,11 +35,20 @@ using internal::EngineContext;
 
 class Engine::Impl final : public internal::ForkParticipant {
  public:
-  explicit Impl(EngineContext context)
+  Impl(EngineContext context, std::unique_ptr<internal::KeyIndex> index, internal::SipKey sip_key)
       : context_(std::move(context)),
         plans_(context_),
         keys_(context_, plans_),
-        importer_(context_, plans_) {
+        importer_(context_, plans_),
+        index_(std::move(index)),
+        settler_(context_, *context_.table),
+        usage_(context_, plans_, keys_, settler_),
+        validator_({.context = context_,
+                    .table = *context_.table,
+                    .index = *index_,
+                    .settler = settler_,
+                    .gate = calls_,
+                    .sip_key = sip_key}) {
     internal::AddForkParticipant(this);
   }
   ~Impl() override { internal::RemoveForkParticipant(this); }
@@ -42,10 +60,19 @@ class Engine::Impl final : public internal::ForkParticipant {
     if (closed_.load(std::memory_order_acquire)) {
       return absl::FailedPreconditionError("the engine is closed");
     }
+    absl::Status own = context_.table->CheckOwn();
+    if (!own.ok()) return own;
     return call();
   }
 
-  void Close() { closed_.store(true, std::memory_order_release); }
+  Decision Decide(std::string_view secret, const Request& request,
+                  internal::Validator::Mode mode) noexcept;
+  std::int64_t Adjust(Decision& decision, std::int64_t actual_cost) noexcept {
+    if (closed_.load(std::memory_order_relaxed)) return decision.spent;
+    return validator_.Adjust(decision, actual_cost);
+  }
+  absl::Status Close();
+  EngineStats stats() const;
 
   absl::Status Prepare();
   absl::StatusOr<std::vector<Event>> ReadEvents(std::int64_t after_seq, std::int32_t count_max,
@@ -55,23 +82,98 @@ class Engine::Impl final : public internal::ForkParticipant {
   const internal::PlanManager& plans() const { return plans_; }
   const internal::KeyManager& keys() const { return keys_; }
   const internal::KeyImporter& importer() const { return importer_; }
+  const internal::UsageReader& usage() const { return usage_; }
+  internal::Settler& settler() { return settler_; }
 
-  void BeforeFork() override {
-    calls_.Close();
-    context_.store->Suspend();
-  }
-  void AfterFork() override { calls_.Open(); }
+  void BeforeFork() override;
+  void AfterFork() override;
 
  private:
   absl::Status CheckPeppers() const;
+  void StartThread();
 
   const EngineContext context_;
   const internal::PlanManager plans_;
   const internal::KeyManager keys_;
   const internal::KeyImporter importer_;
+  const std::unique_ptr<internal::KeyIndex> index_;
+  internal::Settler settler_;
+  const internal::UsageReader usage_;
   internal::CallGate calls_;
+  internal::Validator validator_;
   std::atomic<bool> closed_ = false;
+  // Written while a call is under way or a fork holds them off.
+  internal::Mutex thread_mutex_;
+  std::unique_ptr<internal::SettleThread> thread_ THROTTL_GUARDED_BY(thread_mutex_);
+  std::uint64_t thread_fork_ THROTTL_GUARDED_BY(thread_mutex_) = 0;
+  std::atomic<bool> has_thread_ = false;
 };
+
+Decision Engine::Impl::Decide(std::string_view secret, const Request& request,
+                              internal::Validator::Mode mode) noexcept {
+  if (closed_.load(std::memory_order_relaxed)) return Decision{};
+  if (!has_thread_.load(std::memory_order_relaxed) && context_.options.settle_thread) StartThread();
+  return validator_.Decide(secret, request, mode);
+}
+
+void Engine::Impl::StartThread() {
+  const internal::CallGate::Call under_way(calls_);
+  const internal::MutexLock lock(thread_mutex_);
+  if (thread_ != nullptr || closed_.load()) return;
+  thread_fork_ = internal::ForkGeneration();
+  thread_ = std::make_unique<internal::SettleThread>(context_.options.settle_interval, [this] {
+    const internal::CallGate::Call call(calls_);
+    const absl::Status status = settler_.Settle();
+    if (!status.ok() && context_.options.log != nullptr) {
+      context_.options.log(LogLevel::kWarning,
+                           std::string("settling failed: ") + std::string(status.message()));
+    }
+  });
+  has_thread_.store(true);
+}
+
+void Engine::Impl::BeforeFork() {
+  calls_.Close();
+  validator_.LockForFork();
+  context_.store->Suspend();
+}
+
+void Engine::Impl::AfterFork() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+  if (thread_ != nullptr && thread_fork_ != internal::ForkGeneration()) {
+    // A child has no such thread: its own is started when it is needed.
+    static_cast<void>(thread_.release());
+    has_thread_.store(false);
+  }
+  validator_.UnlockAfterFork();
+  calls_.Open();
+}
+
+absl::Status Engine::Impl::Close() {
+  std::unique_ptr<internal::SettleThread> thread;
+  {
+    const internal::CallGate::Call under_way(calls_);
+    if (closed_.exchange(true)) return absl::OkStatus();
+    const internal::MutexLock lock(thread_mutex_);
+    thread = std::move(thread_);
+  }
+  thread.reset();  // it may be waiting for its turn in a call
+  const internal::CallGate::Call under_way(calls_);
+  return settler_.Settle();
+}
+
+EngineStats Engine::Impl::stats() const {
+  EngineStats stats{.allowed = validator_.counts().allowed(),
+                    .refused = validator_.counts().refused(),
+                    .key_cache_misses = validator_.counts().misses(),
+                    .settles = settler_.settles(),
+                    .settle_failures = settler_.failures()};
+  if (settler_.last_settled_ms() != 0) {
+    stats.last_settled_at = absl::FromUnixMillis(settler_.last_settled_ms());
+  }
+  const internal::MutexLock lock(context_.errors->mutex);
+  stats.last_store_error = context_.errors->last;
+  return stats;
+}
 
 // A key whose digest cannot be computed would be refused without a reason that anyone sees.
 absl::Status Engine::Impl::CheckPeppers() const {
@@ -132,11 +234,62 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(std::shared_ptr<QuotaStor
   THROTTL_ASSIGN_OR_RETURN(internal::PepperSet peppers,
                            internal::PepperSet::Create(options.peppers));
   options.peppers.clear();
-  if (options.clock == nullptr) options.clock = internal::MakeSystemClock();
-  auto impl = std::make_unique<Impl>(EngineContext{
-      .store = std::move(store), .options = std::move(options), .peppers = std::move(peppers)});
+  const bool uses_system_clock = options.clock == nullptr;
+  if (uses_system_clock) options.clock = internal::MakeSystemClock();
+  internal::SipKey sip_key;
+  THROTTL_ASSIGN_OR_RETURN(sip_key[0], internal::RandomUint64(nullptr));
+  THROTTL_ASSIGN_OR_RETURN(sip_key[1], internal::RandomUint64(nullptr));
+  THROTTL_ASSIGN_OR_RETURN(const std::uint64_t seed, internal::RandomUint64(nullptr));
+  THROTTL_ASSIGN_OR_RETURN(
+      std::unique_ptr<internal::KeyIndex> index,
+      internal::KeyIndex::Create({.capacity_max = options.cached_keys_max, .seed = seed}));
+  THROTTL_ASSIGN_OR_RETURN(std::shared_ptr<internal::LeaseTable> table,
+                           internal::TableOf(store, options.active_subjects_max));
+  auto changes = std::make_shared<internal::ChangeGate>(*store, *table);
+  auto impl = std::make_unique<Impl>(EngineContext{.store = std::move(store),
+                                                   .options = std::move(options),
+                                                   .peppers = std::move(peppers),
+                                                   .uses_system_clock = uses_system_clock,
+                                                   .table = std::move(table),
+                                                   .change_gate = std::move(changes)},
+                                     std::move(index), sip_key);
   THROTTL_RETURN_IF_ERROR(impl->Prepare());
   return std::unique_ptr<Engine>(new Engine(std::move(impl)));
+}
+
+Decision Engine::Validate(std::string_view secret, const Request& request) noexcept {
+  return impl_->Decide(secret, request, internal::Validator::Mode::kSpend);
+}
+
+Decision Engine::Peek(std::string_view secret, const Request& request) noexcept {
+  return impl_->Decide(secret, request, internal::Validator::Mode::kPeek);
+}
+
+std::int64_t Engine::Adjust(Decision& decision, std::int64_t actual_cost) noexcept {
+  return impl_->Adjust(decision, actual_cost);
+}
+
+absl::StatusOr<Usage> Engine::GetUsage(std::string_view key_id, const Caller& caller) {
+  return impl_->Run([&] { return impl_->usage().Get(key_id, caller); });
+}
+
+absl::StatusOr<Page<Usage>> Engine::ListUsage(const KeyQuery& query, const Caller& caller) {
+  return impl_->Run([&] { return impl_->usage().List(query, caller); });
+}
+
+absl::StatusOr<std::vector<UsageBucket>> Engine::UsageHistory(const UsageQuery& query,
+                                                              const Caller& caller) {
+  return impl_->Run([&] { return impl_->usage().History(query, caller); });
+}
+
+absl::Status Engine::ExportUsage(std::string_view owner_id, ExportFormat format,
+                                 const std::function<absl::Status(std::string_view chunk)>& write,
+                                 const Caller& caller) {
+  return impl_->Run([&] { return impl_->usage().Export(owner_id, format, write, caller); });
+}
+
+absl::Status Engine::Flush() {
+  return impl_->Run([&] { return impl_->settler().Settle(); });
 }
 
 absl::StatusOr<IssuedKey> Engine::CreateKey(const Key& key, const Caller& caller) {
@@ -195,10 +348,9 @@ absl::Status Engine::Backup(std::string_view destination) {
   return impl_->Run([&] { return impl_->context().store->Backup(destination); });
 }
 
-absl::Status Engine::Close() {
-  impl_->Close();
-  return absl::OkStatus();
-}
+absl::Status Engine::Close() { return impl_->Close(); }
+
+EngineStats Engine::stats() const { return impl_->stats(); }
 
 const std::shared_ptr<QuotaStore>& Engine::store() const { return impl_->context().store; }
 

@@ -16,7 +16,10 @@
 #include "throttl/engine.h"
 #include "throttl/quota_store.h"
 
+#include "src/base/mutex.h"
+#include "src/engine/change_gate.h"
 #include "src/key/secret_digest.h"
+#include "src/lease/lease_table.h"
 
 namespace throttl::internal {
 
@@ -27,6 +30,20 @@ struct EngineContext {
   std::shared_ptr<QuotaStore> store;
   EngineOptions options;  // `clock` is set; `peppers` are empty, and in the set below
   PepperSet peppers;
+  bool uses_system_clock = false;  // no other was given
+  std::shared_ptr<LeaseTable> table;
+  std::shared_ptr<ChangeGate> change_gate;
+
+  // The store's last failure, for EngineStats.
+  struct StoreErrors {
+    Mutex mutex = {};
+    absl::Status last THROTTL_GUARDED_BY(mutex) = absl::OkStatus();
+  };
+  std::shared_ptr<StoreErrors> errors = std::make_shared<StoreErrors>();
+  void NoteStoreError(const absl::Status& status) const {
+    const MutexLock lock(errors->mutex);
+    errors->last = status;
+  }
 
   // In whole milliseconds, which is what stores keep.
   absl::Time Now() const;

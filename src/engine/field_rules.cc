@@ -296,6 +296,20 @@ absl::Status CheckKeyQuery(const KeyQuery& query) {
   return CheckInteger("count_max", query.count_max, {.min = 1, .max = kPageSizeMax});
 }
 
+absl::Status CheckUsageQuery(const UsageQuery& query) {
+  if (!query.key_id.empty()) THROTTL_RETURN_IF_ERROR(CheckKeyId(query.key_id));
+  if (!query.owner_id.empty()) THROTTL_RETURN_IF_ERROR(CheckOwner(query.owner_id));
+  if (!query.key_id.empty() && !query.owner_id.empty()) {
+    return absl::InvalidArgumentError("key_id and owner_id are both given, one of them is allowed");
+  }
+  if (query.bucket == Period::kHour || query.bucket == Period::kDay ||
+      query.bucket == Period::kMonth) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat("bucket is ", static_cast<int>(query.bucket),
+                                                 ", kHour, kDay or kMonth is allowed"));
+}
+
 absl::Status CheckCaller(const Caller& caller) {
   if (!caller.owner_id.empty()) {
     THROTTL_RETURN_IF_ERROR(Inside("caller.", CheckOwner(caller.owner_id)));

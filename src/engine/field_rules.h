@@ -43,6 +43,7 @@ absl::Status CheckKey(const Key& key);
 absl::Status CheckImportedKey(const ImportedKey& imported);
 
 absl::Status CheckKeyQuery(const KeyQuery& query);
+absl::Status CheckUsageQuery(const UsageQuery& query);
 absl::Status CheckCaller(const Caller& caller);
 absl::Status CheckRotateOptions(const RotateOptions& options);
 

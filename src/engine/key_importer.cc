@@ -166,7 +166,7 @@ absl::StatusOr<ImportReport> KeyImporter::TryBatch(std::span<const ImportedKey> 
     ++report.imported;
   }
   if (changes.put_keys.empty()) return report;
-  absl::Status status = context_.store->Apply(changes).status();
+  absl::Status status = context_.change_gate->Apply(changes);
   // Another call made one of these keys meanwhile: look again.
   if (absl::IsAlreadyExists(status)) return absl::AbortedError(status.message());
   THROTTL_RETURN_IF_ERROR(status);

@@ -150,7 +150,7 @@ absl::StatusOr<IssuedKey> KeyManager::TryCreate(const Key& key, const Caller& ca
                                                                     record.key.plan_id, "\"}")},
                                               caller));
   changes.put_keys.push_back(record);
-  THROTTL_RETURN_IF_ERROR(context_.store->Apply(changes).status());
+  THROTTL_RETURN_IF_ERROR(context_.change_gate->Apply(changes));
   return IssuedKey{.key = WithSecretInfo(record), .secret = std::move(made.secret)};
 }
 
@@ -209,7 +209,7 @@ absl::StatusOr<IssuedKey> KeyManager::TryRotate(std::string_view key_id,
                                 absl::ToInt64Milliseconds(options.overlap), "}")},
           caller));
   changes.put_keys.push_back(record);
-  absl::Status status = context_.store->Apply(changes).status();
+  absl::Status status = context_.change_gate->Apply(changes);
   // A locator that is taken is drawn again, as after a lost race.
   if (absl::IsAlreadyExists(status)) return absl::AbortedError(status.message());
   THROTTL_RETURN_IF_ERROR(status);
@@ -250,13 +250,13 @@ absl::StatusOr<Key> KeyManager::Update(const Key& key, const Caller& caller) con
                                                .data = UpdateData(before, record.key)},
                                               caller));
   changes.put_keys.push_back(record);
-  THROTTL_RETURN_IF_ERROR(context_.store->Apply(changes).status());
+  THROTTL_RETURN_IF_ERROR(context_.change_gate->Apply(changes));
   return WithSecretInfo(record);
 }
 
 absl::Status KeyManager::TryRevoke(std::string_view key_id, const Caller& caller) const {
   THROTTL_ASSIGN_OR_RETURN(KeyRecord record, Read(key_id, caller));
-  if (record.key.revoked_at.has_value()) return absl::OkStatus();
+  if (record.key.revoked_at.has_value()) return context_.change_gate->Confirm(record.key.id);
   record.key.revoked_at = context_.Now();
   ++record.key.version;
   THROTTL_ASSIGN_OR_RETURN(
@@ -268,7 +268,7 @@ absl::Status KeyManager::TryRevoke(std::string_view key_id, const Caller& caller
                          caller));
   // The secrets stay, so that their use is answered with "inactive" and not with "not found".
   changes.put_keys.push_back(std::move(record));
-  return context_.store->Apply(changes).status();
+  return context_.change_gate->Apply(changes);
 }
 
 absl::Status KeyManager::Revoke(std::string_view key_id, const Caller& caller) const {

@@ -42,7 +42,7 @@ absl::Status PlanManager::Seed() const {
     changes.put_plans.push_back(std::move(plan));
     changes.events.push_back(std::move(event));
   }
-  const absl::Status status = context_.store->Apply(changes).status();
+  const absl::Status status = context_.change_gate->Apply(changes);
   // Aborted: another process was first.
   return absl::IsAborted(status) ? absl::OkStatus() : status;
 }
@@ -79,7 +79,7 @@ absl::StatusOr<Plan> PlanManager::TryPut(const Plan& plan, const Caller& caller)
                           .data = absl::StrCat("{\"version\":", put.version, "}")},
                          caller));
   changes.put_plans.push_back(put);
-  THROTTL_RETURN_IF_ERROR(context_.store->Apply(changes).status());
+  THROTTL_RETURN_IF_ERROR(context_.change_gate->Apply(changes));
   return put;
 }
 
@@ -102,7 +102,7 @@ absl::Status PlanManager::TryDelete(std::string_view plan_id, const Caller& call
                           .data = absl::StrCat("{\"version\":", stored->version, "}")},
                          caller));
   changes.delete_plans.push_back({.id = stored->id, .version = stored->version});
-  return context_.store->Apply(changes).status();
+  return context_.change_gate->Apply(changes);
 }
 
 absl::Status PlanManager::Delete(std::string_view plan_id, const Caller& caller) const {

@@ -74,14 +74,16 @@ SettleReply ApplySettle(const SettleRow& row, absl::Time now,
     return Reply(SettleCode::kStale, counter, lease);
   }
   if (row.seq == lease.seq) return Reply(SettleCode::kApplied, counter, lease);
-  if (row.used < 0 || row.used > row.keep || row.keep > lease.allowance) {
+  if (row.used < 0 || row.used > row.keep || (row.keep > lease.allowance && !row.sole)) {
     return Reply(SettleCode::kInvalid, counter, lease);
   }
   if (lease.state == LeaseState::kLost) counter.forfeited -= lease.allowance - lease.used;
   if (lease.state != LeaseState::kOpen) ++counter.open_leases;
   lease.state = LeaseState::kOpen;
   if (row.limit_version >= counter.limit_version) {
-    if (row.limit_version > counter.limit_version) counter.alerted_percent = 0;
+    if (row.limit_version > counter.limit_version && row.limit != counter.limit) {
+      counter.alerted_percent = 0;
+    }
     counter.limit = row.limit;
     counter.limit_version = row.limit_version;
   }

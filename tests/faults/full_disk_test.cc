@@ -149,7 +149,10 @@ TEST_CASE("a new store on a full disk is a clear error, and works when space ret
     REQUIRE_MESSAGE(again.ok(), again.status().ToString());
     CHECK((*again)->CreateKey(NamedKey(0)).ok());
     CHECK((*again)->ListPlans()->size() == 3);
-    for (const char* ending : {"", "-wal", "-shm", "-gate"}) unlink((path + ending).c_str());
+    CHECK((*again)->Close().ok());
+    for (const char* ending : {"", "-wal", "-shm", "-gate", "-lease", "-lease-lock"}) {
+      unlink((path + ending).c_str());
+    }
   }
 }
 

@@ -1,0 +1,85 @@
+// What a process keeps of plans and keys beside the key index: what is needed when a subject has no
+// units in hand, and for keys with addresses, scopes or a quota of their own.
+//
+// Thread safety: rules are constant once made, and shared; RulesCache is safe from any thread.
+//
+//   const std::shared_ptr<const PlanRule> plan = rules.FindPlan("free");
+#ifndef THROTTL_SRC_ENGINE_KEY_RULES_H_
+#define THROTTL_SRC_ENGINE_KEY_RULES_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+#include "throttl/key.h"
+#include "throttl/plan.h"
+
+#include "src/base/mutex.h"
+#include "src/calendar/quota_calendar.h"
+#include "src/lease/slot_state.h"
+#include "src/policy/cidr.h"
+
+namespace throttl::internal {
+
+// A quota with its calendar.
+struct QuotaRule {
+  Quota quota = {};
+  QuotaCalendar calendar;
+  static absl::StatusOr<QuotaRule> Create(const Quota& quota);
+};
+
+struct PlanRule {
+  std::string plan_id = {};
+  std::optional<QuotaRule> quota = std::nullopt;
+  PackedPercents alert_percents = {};
+  std::int64_t version = 0;
+  static absl::StatusOr<std::shared_ptr<const PlanRule>> Create(const Plan& plan);
+};
+
+// Only of keys that have one of these.
+struct KeyRule {
+  std::optional<QuotaRule> quota = std::nullopt;
+  std::vector<Cidr> addresses = {};  // empty: any
+  std::vector<std::string> scopes = {};
+  static absl::StatusOr<std::shared_ptr<const KeyRule>> Create(const Key& key);
+
+  // `text` is not read when the key has no list of addresses.
+  bool AllowsAddress(std::string_view text) const;
+  // Whether the key has all of `wanted`, which are separated by spaces.
+  bool HasScopes(std::string_view wanted) const;
+};
+
+// At most `keys_max` rules of keys; then all of them are forgotten, and read again when needed.
+class RulesCache {
+ public:
+  explicit RulesCache(std::size_t keys_max) : keys_max_(keys_max) {}
+
+  std::shared_ptr<const PlanRule> FindPlan(std::string_view plan_id);
+  std::shared_ptr<const KeyRule> FindKey(std::string_view key_id);
+  void PutPlan(std::shared_ptr<const PlanRule> plan);
+  void PutKey(std::string_view key_id, std::shared_ptr<const KeyRule> rule);
+  void Clear();
+
+  // Around a fork: no thread is inside then.
+  void Lock() ABSL_NO_THREAD_SAFETY_ANALYSIS { mutex_.Lock(); }
+  void Unlock() ABSL_NO_THREAD_SAFETY_ANALYSIS { mutex_.Unlock(); }
+
+ private:
+  const std::size_t keys_max_;
+  Mutex mutex_;
+  std::map<std::string, std::shared_ptr<const PlanRule>, std::less<>> plans_
+      THROTTL_GUARDED_BY(mutex_);
+  std::map<std::string, std::shared_ptr<const KeyRule>, std::less<>> keys_
+      THROTTL_GUARDED_BY(mutex_);
+};
+
+}  // namespace throttl::internal
+
+#endif  // THROTTL_SRC_ENGINE_KEY_RULES_H_

@@ -1,0 +1,46 @@
+#include "src/engine/table_registry.h"
+
+#include <map>
+#include <utility>
+
+#include "src/base/mutex.h"
+#include "src/base/status_macros.h"
+
+namespace throttl::internal {
+namespace {
+
+// A table of a store that is gone expires with the last engine on it.
+struct Registry {
+  Mutex mutex;
+  std::map<const QuotaStore*, std::weak_ptr<LeaseTable>> tables THROTTL_GUARDED_BY(mutex);
+};
+
+Registry& TheRegistry() {
+  static auto* const kRegistry = new Registry();  // never destroyed: engines may outlive statics
+  return *kRegistry;
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<LeaseTable>> TableOf(const std::shared_ptr<QuotaStore>& store,
+                                                    std::int64_t slots_max) {
+  const StoreInfo& info = store->info();
+  LeaseTableOptions options{
+      .path = info.lease_path, .store_id = info.store_id, .slots_max = slots_max};
+  if (!info.lease_path.empty()) {
+    THROTTL_ASSIGN_OR_RETURN(std::unique_ptr<LeaseTable> opened,
+                             LeaseTable::Open(std::move(options)));
+    return std::shared_ptr<LeaseTable>(std::move(opened));
+  }
+  Registry& registry = TheRegistry();
+  const MutexLock lock(registry.mutex);
+  std::erase_if(registry.tables, [](const auto& entry) { return entry.second.expired(); });
+  std::shared_ptr<LeaseTable> table = registry.tables[store.get()].lock();
+  if (table == nullptr) {
+    THROTTL_ASSIGN_OR_RETURN(table, LeaseTable::Open(std::move(options)));
+    registry.tables[store.get()] = table;
+  }
+  return table;
+}
+
+}  // namespace throttl::internal

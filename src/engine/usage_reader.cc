@@ -1,0 +1,116 @@
+#include "src/engine/usage_reader.h"
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "throttl/quota_store.h"
+
+#include "src/base/status_macros.h"
+#include "src/engine/field_rules.h"
+#include "src/engine/subject.h"
+#include "src/export/usage_exporter.h"
+#include "src/lease/lease_table.h"
+
+namespace throttl::internal {
+
+absl::StatusOr<UsageReader::PlansById> UsageReader::ReadPlans() const {
+  THROTTL_ASSIGN_OR_RETURN(std::vector<Plan> plans, plans_.List());
+  PlansById by_id;
+  for (Plan& plan : plans) by_id.emplace(plan.id, std::move(plan));
+  return by_id;
+}
+
+absl::StatusOr<Usage> UsageReader::UsageOf(const Key& key, const PlansById& plans) const {
+  const auto found = plans.find(key.plan_id);
+  // Only the plan of a revoked key may be gone.
+  const Plan plan = found == plans.end() ? Plan{.id = key.plan_id} : found->second;
+  THROTTL_ASSIGN_OR_RETURN(const CountedAs counted, SubjectOf(key, plan, context_.Now()));
+  Usage usage{.key_id = key.id,
+              .key_name = key.name,
+              .owner_id = key.owner_id,
+              .plan_id = key.plan_id,
+              .period_start = counted.counter.period_start,
+              .last_used_at = key.last_used_at};
+  if (counted.quota.has_value()) {
+    usage.quota.limit = counted.quota->limit;
+    usage.quota.period = counted.quota->period;
+  }
+  usage.quota.resets_at = counted.period_end;
+  THROTTL_ASSIGN_OR_RETURN(const std::optional<UnsettledSlot> slot,
+                           context_.table->Read(counted.counter.subject));
+  const std::string key_subject = absl::StrCat("k:", key.id);
+  std::optional<UnsettledSlot> own = slot;
+  if (counted.counter.subject != key_subject) {
+    THROTTL_ASSIGN_OR_RETURN(own, context_.table->Read(key_subject));
+  }
+  if (own.has_value() && own->last_used_ms != 0) {
+    const absl::Time used_at = absl::FromUnixMillis(own->last_used_ms);
+    usage.last_used_at = std::max(used_at, usage.last_used_at.value_or(used_at));
+  }
+  const std::int64_t start_s = absl::ToUnixSeconds(counted.counter.period_start);
+  if (slot.has_value() && slot->state.period_start_s == start_s) {
+    usage.quota.used = slot->state.base + slot->totals.units;
+    return usage;
+  }
+  THROTTL_ASSIGN_OR_RETURN(const std::vector<Counter> counters,
+                           context_.store->ReadCounters(std::span(&counted.counter, 1)));
+  usage.quota.used = counters.front().used + counters.front().forfeited;
+  return usage;
+}
+
+absl::StatusOr<Usage> UsageReader::Get(std::string_view key_id, const Caller& caller) const {
+  THROTTL_ASSIGN_OR_RETURN(const Key key, keys_.Get(key_id, caller));
+  THROTTL_ASSIGN_OR_RETURN(const PlansById plans, ReadPlans());
+  return UsageOf(key, plans);
+}
+
+absl::StatusOr<Page<Usage>> UsageReader::List(const KeyQuery& query, const Caller& caller) const {
+  THROTTL_ASSIGN_OR_RETURN(const Page<Key> keys, keys_.List(query, caller));
+  THROTTL_ASSIGN_OR_RETURN(const PlansById plans, ReadPlans());
+  Page<Usage> page{.next_cursor = keys.next_cursor};
+  for (const Key& key : keys.items) {
+    THROTTL_ASSIGN_OR_RETURN(Usage usage, UsageOf(key, plans));
+    page.items.push_back(std::move(usage));
+  }
+  return page;
+}
+
+absl::StatusOr<std::vector<UsageBucket>> UsageReader::History(const UsageQuery& query,
+                                                              const Caller& caller) const {
+  THROTTL_RETURN_IF_ERROR(CheckCaller(caller));
+  THROTTL_RETURN_IF_ERROR(CheckUsageQuery(query));
+  UsageQuery scoped = query;
+  if (!query.key_id.empty()) {
+    THROTTL_RETURN_IF_ERROR(keys_.Get(query.key_id, caller).status());
+  } else if (!caller.owner_id.empty()) {
+    if (!query.owner_id.empty()) THROTTL_RETURN_IF_ERROR(CheckOwner(query.owner_id, caller));
+    scoped.owner_id = caller.owner_id;
+  }
+  THROTTL_RETURN_IF_ERROR(settler_.Settle());
+  return context_.store->ReadUsage(scoped);
+}
+
+absl::Status UsageReader::Export(std::string_view owner_id, ExportFormat format,
+                                 const std::function<absl::Status(std::string_view chunk)>& write,
+                                 const Caller& caller) const {
+  THROTTL_ASSIGN_OR_RETURN(const std::unique_ptr<UsageExporter> exporter,
+                           UsageExporter::Create({.format = format, .write = write}));
+  THROTTL_ASSIGN_OR_RETURN(const PlansById plans, ReadPlans());
+  KeyQuery query{.owner_id = std::string(owner_id), .count_max = kStoreBatchMax};
+  do {
+    THROTTL_ASSIGN_OR_RETURN(Page<Usage> page, List(query, caller));
+    for (const Usage& usage : page.items) {
+      const auto plan = plans.find(usage.plan_id);
+      THROTTL_RETURN_IF_ERROR(
+          exporter->Add(usage, plan == plans.end() ? usage.plan_id : plan->second.name));
+    }
+    query.cursor = std::move(page.next_cursor);
+  } while (!query.cursor.empty());
+  return exporter->Finish();
+}
+
+}  // namespace throttl::internal

@@ -1,0 +1,373 @@
+#include "src/engine/validator.h"
+
+#include <time.h>
+
+#include <algorithm>
+#include <new>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+
+#include "throttl/quota_store.h"
+
+#include "src/base/absl_string.h"
+#include "src/base/status_macros.h"
+
+namespace throttl::internal {
+namespace {
+
+// Each try ends by a decision, or finds that something has changed since it began.
+constexpr int kTriesMax = 64;
+
+// Decision::ticket: the claim of the slot; the slot, whether the quota is the owner's, and the end
+// of the period in seconds, whose largest value stands for never.
+constexpr int kTicketSlotShift = 34;
+constexpr int kTicketOwnerShift = 33;
+constexpr std::uint64_t kTicketNever = (std::uint64_t{1} << kTicketOwnerShift) - 1;
+
+std::array<std::uint64_t, 2> TicketOf(SlotRef ref, bool of_owner, std::int64_t period_end_ms) {
+  const std::uint64_t end = period_end_ms == kNever
+                                ? kTicketNever
+                                : static_cast<std::uint64_t>(period_end_ms / 1000) & kTicketNever;
+  return {ref.claim, (static_cast<std::uint64_t>(ref.slot) << kTicketSlotShift) |
+                         (std::uint64_t{of_owner} << kTicketOwnerShift) | end};
+}
+
+std::string KeySubject(std::string_view key_id) { return absl::StrCat("k:", AbslView(key_id)); }
+
+}  // namespace
+
+Validator::Validator(const ValidatorParts& parts)
+    : context_(parts.context),
+      table_(parts.table),
+      index_(parts.index),
+      settler_(parts.settler),
+      gate_(parts.gate),
+      sip_key_(parts.sip_key),
+      coarse_clock_(parts.context.uses_system_clock),
+      rules_(static_cast<std::size_t>(parts.context.options.cached_keys_max)),
+      loader_(parts.context, parts.index, rules_, parts.sip_key),
+      generation_(parts.table.generation()) {}
+
+std::int64_t Validator::NowMs() const {
+  if (!coarse_clock_) return absl::ToUnixMillis(context_.options.clock->Read().wall);
+  timespec now = {};
+  clock_gettime(CLOCK_REALTIME_COARSE, &now);
+  return now.tv_sec * 1000 + now.tv_nsec / 1'000'000;
+}
+
+Decision Validator::Decide(std::string_view secret, const Request& request, Mode mode) noexcept {
+  Decision decision;
+  Passage passage{.secret = secret, .request = request, .mode = mode};
+  passage.now_ms = NowMs();
+  decision.decided_at = absl::FromUnixMillis(passage.now_ms);
+  const auto refuse = [&](DecisionCode code) {
+    decision.code = code;
+    if (mode == Mode::kSpend) counts_.Add(false);
+    return decision;
+  };
+  if (secret.empty()) return refuse(DecisionCode::kMissing);
+  const std::optional<SecretShape> shape = ShapeOf(secret);
+  if (!shape.has_value()) return refuse(DecisionCode::kMalformed);
+  if (request.cost < 0 || request.cost > kCostMax) return refuse(DecisionCode::kInvalidRequest);
+  passage.shape = *shape;
+  passage.target = index_.Aim(shape->locator);
+  passage.tag = SipHash128(sip_key_, secret);
+  for (int tries = 0; tries < kTriesMax; ++tries) {
+    if (TryOnce(passage, decision) != Next::kDecided) continue;
+    Finish(passage, decision);
+    return decision;
+  }
+  passage.code = DecisionCode::kStoreUnavailable;
+  Finish(passage, decision);
+  return decision;
+}
+
+Validator::Next Validator::TryOnce(Passage& passage, Decision& decision) {
+  passage.known = false;
+  passage.generation = generation_.load(std::memory_order_acquire);
+  if (table_.generation() != passage.generation) return CatchUpFirst(passage);
+  if (!index_.Find(passage.target, passage.found)) return LoadKey(passage);
+  if (!EqualInConstantTime(passage.found.facts.secret_tag, passage.tag)) {
+    return passage.Decide(DecisionCode::kNotFound);
+  }
+  if (!index_.CopyIds(passage.found, decision.key_id, decision.owner_id, decision.plan_id)) {
+    return Next::kAgain;
+  }
+  passage.known = true;
+  const Next next = CheckIdentity(passage, decision);
+  return next == Next::kGoOn ? SpendQuota(passage, decision) : next;
+}
+
+Validator::Next Validator::CheckIdentity(Passage& passage, Decision& decision) {
+  const KeyFacts& facts = passage.found.facts;
+  if (facts.Has(kKeyInactive)) return passage.Decide(DecisionCode::kInactive);
+  if (passage.now_ms >= std::min(facts.key_expires_at_ms, facts.secret_expires_at_ms)) {
+    return passage.Decide(DecisionCode::kExpired);
+  }
+  if (facts.Has(kSecretRetiring)) {
+    decision.secret_retiring = true;
+    decision.secret_expires_at = absl::FromUnixMillis(facts.secret_expires_at_ms);
+  }
+  if (!facts.Has(kHasAddresses) && passage.request.scope.empty()) return Next::kGoOn;
+  return CheckRules(passage, decision);
+}
+
+Validator::Next Validator::CheckRules(Passage& passage, const Decision& decision) {
+  const KeyFacts& facts = passage.found.facts;
+  const std::string_view scope = passage.request.scope;
+  if (!facts.Has(kHasAddresses) && !facts.Has(kHasScopes)) {
+    const bool wants_none = scope.find_first_not_of(' ') == std::string_view::npos;
+    return wants_none ? Next::kGoOn : passage.Decide(DecisionCode::kScopeMissing);
+  }
+  const std::shared_ptr<const KeyRule> rule = rules_.FindKey(decision.key_id);
+  if (rule == nullptr) return ForgetRules(decision);
+  if (!rule->AllowsAddress(passage.request.address)) {
+    return passage.Decide(DecisionCode::kForbidden);
+  }
+  return rule->HasScopes(scope) ? Next::kGoOn : passage.Decide(DecisionCode::kScopeMissing);
+}
+
+void Validator::FillQuota(const Passage& passage, const SpendAnswer& answer,
+                          Decision& decision) const {
+  const KeyFacts& facts = passage.found.facts;
+  decision.quota.used = answer.used;
+  decision.quota.period = facts.period;
+  if (answer.period_end_ms != kNever) {
+    decision.quota.resets_at = absl::FromUnixMillis(answer.period_end_ms);
+  }
+  if (!facts.Has(kQuotaHasLimit)) return;
+  decision.quota.limit = facts.limit;
+  decision.alert_percent = 0;
+  if (facts.limit == 0) return;
+  for (const std::int16_t percent : facts.alert_percents) {
+    // As ApplySettle rounds: both say the same of one count.
+    if (percent == 0 || answer.used < (facts.limit * percent + 99) / 100) break;
+    decision.alert_percent = percent;
+  }
+}
+
+Validator::Next Validator::SpendQuota(Passage& passage, Decision& decision) {
+  const KeyFacts& facts = passage.found.facts;
+  const Spend spend{
+      .cost = passage.request.cost, .now_ms = passage.now_ms, .generation = passage.generation};
+  const bool peeks = passage.mode == Mode::kPeek;
+  const SpendAnswer answer =
+      peeks ? table_.Probe(facts.quota_slot, spend) : table_.TrySpend(facts.quota_slot, spend);
+  switch (answer.code) {
+    case SpendCode::kChanged:
+      return Next::kAgain;
+    case SpendCode::kStale:
+      return FindSlots(passage, decision);
+    case SpendCode::kRefused:
+      FillQuota(passage, answer, decision);
+      if (answer.period_end_ms != kNever && facts.limit >= spend.cost) {
+        decision.retry_after = absl::Milliseconds(answer.period_end_ms - passage.now_ms);
+      }
+      return passage.Decide(DecisionCode::kQuotaExceeded);
+    case SpendCode::kSpent:
+      break;
+  }
+  FillQuota(passage, answer, decision);
+  if (peeks) return passage.Decide(DecisionCode::kValid);
+  const bool of_owner = facts.Has(kQuotaOfOwner);
+  decision.ticket = TicketOf(facts.quota_slot, of_owner, answer.period_end_ms);
+  if (of_owner) return CountUnderOwner(passage, answer, decision);
+  table_.CountSurplus(facts.quota_slot, spend.cost - 1);
+  decision.spent = spend.cost;
+  return passage.Decide(DecisionCode::kValid);
+}
+
+// The owner's quota is spent; the key's own slot has no limit, and only says who used it.
+Validator::Next Validator::CountUnderOwner(Passage& passage, const SpendAnswer& spent,
+                                           Decision& decision) {
+  const KeyFacts& facts = passage.found.facts;
+  const std::int64_t cost = passage.request.cost;
+  const SpendAnswer counted = table_.TrySpend(
+      facts.key_slot, {.cost = cost, .now_ms = passage.now_ms, .generation = passage.generation});
+  if (counted.code == SpendCode::kSpent) {
+    table_.CountSurplus(facts.key_slot, cost - 1);
+    decision.spent = cost;
+    return passage.Decide(DecisionCode::kValid);
+  }
+  // The key may have been revoked since: start again as if nothing had been spent.
+  table_.Correct(facts.quota_slot, spent.period_end_ms, -cost);
+  return counted.code == SpendCode::kStale ? FindSlots(passage, decision) : Next::kAgain;
+}
+
+void Validator::Finish(const Passage& passage, Decision& decision) {
+  decision.code = passage.code;
+  const bool allowed = decision.allowed();
+  if (!allowed) {
+    decision.ticket = {};
+    decision.alert_percent =
+        passage.code == DecisionCode::kQuotaExceeded ? decision.alert_percent : 0;
+  }
+  if (!passage.known) {
+    decision.key_id = {};
+    decision.owner_id = {};
+    decision.plan_id = {};
+  }
+  if (passage.mode == Mode::kPeek) return;
+  counts_.Add(allowed);
+  if (allowed || !passage.known) return;
+  table_.CountRefusal(passage.found.facts.key_slot, passage.code == DecisionCode::kQuotaExceeded
+                                                        ? RefusalKind::kQuotaExceeded
+                                                        : RefusalKind::kOtherwise);
+}
+
+std::int64_t Validator::Adjust(Decision& decision, std::int64_t actual_cost) noexcept {
+  if (!decision.allowed() || decision.unmetered || decision.ticket[0] == 0) return decision.spent;
+  const std::int64_t wanted = std::clamp<std::int64_t>(actual_cost, 0, kCostMax);
+  const std::uint64_t packed = decision.ticket[1];
+  const SlotRef ref{.slot = static_cast<std::uint32_t>(packed >> kTicketSlotShift),
+                    .claim = decision.ticket[0]};
+  const std::uint64_t end = packed & kTicketNever;
+  const std::int64_t period_end_ms =
+      end == kTicketNever ? kNever : static_cast<std::int64_t>(end) * 1000;
+  if (NowMs() >= period_end_ms) return decision.spent;
+  const std::int64_t change = table_.Correct(ref, period_end_ms, wanted - decision.spent);
+  decision.spent += change;
+  if (change == 0 || ((packed >> kTicketOwnerShift) & 1) == 0) return decision.spent;
+  const CallGate::Call call(gate_);
+  // The usage of the key itself follows; where that fails, only its history is off.
+  const absl::StatusOr<std::optional<SlotRef>> own = table_.Lookup(KeySubject(decision.key_id));
+  if (own.ok() && own->has_value()) table_.Correct(**own, kNever, change);
+  return decision.spent;
+}
+
+// --- The slow parts
+
+void Validator::CatchUp() {
+  const std::uint64_t generation = generation_.load(std::memory_order_acquire);
+  const ChangesSince since = table_.CatchUp(generation);
+  if (since.generation == generation) return;
+  if (since.everything) {
+    index_.InvalidateAll();
+    rules_.Clear();
+  } else {
+    for (const std::string& key_id : since.key_ids) index_.InvalidateKey(key_id);
+  }
+  // Never back: another thread may have come further meanwhile.
+  std::uint64_t seen = generation;
+  while (seen < since.generation && !generation_.compare_exchange_weak(seen, since.generation)) {
+  }
+}
+
+Validator::Next Validator::CatchUpFirst(Passage& passage) {
+  const CallGate::Call call(gate_);
+  // A table in private memory is not there in a forked child: it has no generation.
+  if (table_.generation() == 0) return passage.Decide(DecisionCode::kStoreUnavailable);
+  CatchUp();
+  return Next::kAgain;
+}
+
+Validator::Next Validator::LoadKey(Passage& passage) {
+  const CallGate::Call call(gate_);
+  counts_.AddMiss();
+  switch (loader_.Load(passage.secret, passage.shape, passage.now_ms)) {
+    case LoadOutcome::kLoaded:
+      return Next::kAgain;
+    case LoadOutcome::kUnknown:
+      return passage.Decide(passage.shape.issued ? DecisionCode::kNotFound
+                                                 : DecisionCode::kMalformed);
+    case LoadOutcome::kUnavailable:
+      break;
+  }
+  return passage.Decide(DecisionCode::kStoreUnavailable);
+}
+
+Validator::Next Validator::ForgetRules(const Decision& decision) {
+  const CallGate::Call call(gate_);
+  index_.InvalidateKey(decision.key_id);
+  return Next::kAgain;
+}
+
+Validator::Next Validator::FindSlots(Passage& passage, Decision& decision) {
+  const CallGate::Call call(gate_);
+  const absl::Status status = TryFindSlots(passage, decision);
+  if (status.ok()) return Next::kAgain;
+  if (absl::IsNotFound(status)) {  // the rules were forgotten
+    index_.InvalidateKey(decision.key_id);
+    return Next::kAgain;
+  }
+  context_.NoteStoreError(status);
+  if (context_.options.on_store_failure == StoreFailure::kRefuse) {
+    return passage.Decide(DecisionCode::kStoreUnavailable);
+  }
+  decision.unmetered = true;
+  return passage.Decide(DecisionCode::kValid);
+}
+
+absl::Status Validator::TryFindSlots(const Passage& passage, const Decision& decision) {
+  const KeyFacts& facts = passage.found.facts;
+  const std::optional<QuotaOfKey> quota =
+      loader_.QuotaOf(passage.found, decision.key_id, decision.plan_id);
+  if (!quota.has_value()) return absl::NotFoundError("the plan was forgotten");
+  const bool of_owner = facts.Has(kQuotaOfOwner);
+  const std::string key_subject = KeySubject(decision.key_id);
+  const std::string owner_subject =
+      absl::StrCat("o:", AbslView(decision.plan_id), ":", AbslView(decision.owner_id));
+  const SlotAim aim = quota->AimAt(passage.now_ms, facts.limit_version);
+  SlotAim quota_aim = aim;
+  if (of_owner) quota_aim.limit_version = quota->plan->version;
+  THROTTL_ASSIGN_OR_RETURN(const SlotRef quota_slot,
+                           SlotOf({.subject = of_owner ? owner_subject : key_subject,
+                                   .owner_id = decision.owner_id,
+                                   .aim = quota_aim}));
+  SlotRef key_slot = quota_slot;
+  if (of_owner) {
+    const SlotAim key_aim{.limit_version = facts.limit_version, .hour = aim.hour};
+    THROTTL_ASSIGN_OR_RETURN(
+        key_slot, SlotOf({.subject = key_subject, .owner_id = decision.owner_id, .aim = key_aim}));
+  }
+  if (key_slot != facts.key_slot || quota_slot != facts.quota_slot) {
+    index_.UpdateSlots(passage.found, key_slot, quota_slot);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<SlotRef> Validator::SlotOf(const SlotTarget& wanted) {
+  SlotTarget target = wanted;
+  for (int tries = 0; tries < kTriesMax; ++tries) {
+    absl::StatusOr<std::optional<SlotRef>> begun = TrySlotOf(target);
+    // The period before the last one is still in the slot.
+    if (absl::IsAborted(begun.status())) {
+      THROTTL_RETURN_IF_ERROR(settler_.Settle());
+      continue;
+    }
+    if (!begun.ok()) return begun.status();
+    if (begun->has_value()) return **begun;
+  }
+  return absl::UnavailableError("the lease table changes too fast");
+}
+
+absl::StatusOr<std::optional<SlotRef>> Validator::TrySlotOf(SlotTarget& target) {
+  THROTTL_ASSIGN_OR_RETURN(const FoundSlot found, table_.Find(target));
+  if (found.ref.has_value()) return found.ref;
+  THROTTL_RETURN_IF_ERROR(ReadStart(target, found.counted_before));
+  return table_.Begin(target, found.reuses);
+}
+
+// What was used of the period, by this table and by others. A row with seq 0 changes nothing: its
+// reply says what this holder's lease is.
+absl::Status Validator::ReadStart(SlotTarget& target, bool counted_before) {
+  const CounterId counter{.subject = std::string(target.subject),
+                          .period_start = absl::FromUnixSeconds(target.aim.period_start_s)};
+  if (!counted_before) {
+    THROTTL_ASSIGN_OR_RETURN(const std::vector<Counter> counters,
+                             context_.store->ReadCounters(std::span(&counter, 1)));
+    target.aim.base = counters.front().charged;
+    target.aim.units = 0;
+    return absl::OkStatus();
+  }
+  const SettleRow ask{.counter = counter, .seq = 0};
+  THROTTL_ASSIGN_OR_RETURN(
+      const std::vector<SettleReply> replies,
+      context_.store->Settle({.holder = table_.holder(), .now = context_.Now(), .rows = {ask}}));
+  target.aim.units = replies.front().allowance;
+  target.aim.base = replies.front().charged_to_all - replies.front().allowance;
+  return absl::OkStatus();
+}
+
+}  // namespace throttl::internal

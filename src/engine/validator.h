@@ -1,0 +1,129 @@
+// A Validator decides whether a secret may make a request now, and spends for it.
+//
+// In its stride it takes no lock, allocates nothing and makes no system call: it finds the key in
+// the process's index, and spends by one swap in the lease table. What it does not have in hand it
+// fetches inside a call of the gate, so that a fork waits for it.
+//
+// Thread safety: all methods from any thread, and after fork in parent and child.
+//
+//   const Decision decision = validator.Decide(secret, request, Mode::kSpend);
+#ifndef THROTTL_SRC_ENGINE_VALIDATOR_H_
+#define THROTTL_SRC_ENGINE_VALIDATOR_H_
+
+#include <atomic>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include "throttl/decision.h"
+#include "throttl/engine.h"
+
+#include "src/base/call_gate.h"
+#include "src/base/sip_hash.h"
+#include "src/engine/engine_context.h"
+#include "src/engine/key_index.h"
+#include "src/engine/key_loader.h"
+#include "src/engine/key_rules.h"
+#include "src/engine/request_counts.h"
+#include "src/engine/settler.h"
+#include "src/lease/lease_table.h"
+
+namespace throttl::internal {
+
+struct ValidatorParts {
+  const EngineContext& context;
+  LeaseTable& table;
+  KeyIndex& index;
+  Settler& settler;
+  CallGate& gate;
+  SipKey sip_key = {};
+};
+
+class Validator {
+ public:
+  enum class Mode : std::uint8_t { kSpend = 1, kPeek = 2 };
+
+  // All that `parts` names outlives this.
+  explicit Validator(const ValidatorParts& parts);
+
+  // What Engine::Validate (kSpend) and Engine::Peek promise.
+  Decision Decide(std::string_view secret, const Request& request, Mode mode) noexcept;
+  // What Engine::Adjust promises.
+  std::int64_t Adjust(Decision& decision, std::int64_t actual_cost) noexcept;
+
+  // Applies what other processes, or this one, have changed.
+  void CatchUp();
+
+  const RequestCounts& counts() const { return counts_; }
+  std::int64_t NowMs() const;
+
+  // Around a fork.
+  void LockForFork() { rules_.Lock(); }
+  void UnlockAfterFork() { rules_.Unlock(); }
+
+ private:
+  enum class Next : std::uint8_t {
+    kGoOn = 1,
+    kAgain = 2,    // something has changed since the try began
+    kDecided = 3,  // by Passage::code
+  };
+
+  // One request on its way.
+  struct Passage {
+    std::string_view secret;
+    const Request& request;
+    Mode mode;
+    SecretShape shape = {};
+    KeyIndex::Target target = {};
+    SipTag tag = {};
+    std::int64_t now_ms = 0;
+    std::uint64_t generation = 0;
+    KeyIndex::Found found = {};
+    bool known = false;  // `found` is the key of this secret
+    DecisionCode code = DecisionCode::kStoreUnavailable;
+
+    Next Decide(DecisionCode why) {
+      code = why;
+      return Next::kDecided;
+    }
+  };
+
+  Next TryOnce(Passage& passage, Decision& decision);
+  Next CheckIdentity(Passage& passage, Decision& decision);
+  Next CheckRules(Passage& passage, const Decision& decision);
+  Next SpendQuota(Passage& passage, Decision& decision);
+  Next CountUnderOwner(Passage& passage, const SpendAnswer& spent, Decision& decision);
+  void FillQuota(const Passage& passage, const SpendAnswer& answer, Decision& decision) const;
+  void Finish(const Passage& passage, Decision& decision);
+
+  // The slow parts, each inside a call of the gate.
+  Next CatchUpFirst(Passage& passage);
+  Next LoadKey(Passage& passage);
+  Next ForgetRules(const Decision& decision);
+  Next FindSlots(Passage& passage, Decision& decision);
+  absl::Status TryFindSlots(const Passage& passage, const Decision& decision);
+  absl::StatusOr<SlotRef> SlotOf(const SlotTarget& target);
+  // std::nullopt: something changed meanwhile.
+  absl::StatusOr<std::optional<SlotRef>> TrySlotOf(SlotTarget& target);
+  absl::Status ReadStart(SlotTarget& target, bool counted_before);
+
+  const EngineContext& context_;
+  LeaseTable& table_;
+  KeyIndex& index_;
+  Settler& settler_;
+  CallGate& gate_;
+  const SipKey sip_key_;
+  const bool coarse_clock_;
+  RulesCache rules_;
+  KeyLoader loader_;
+  RequestCounts counts_;
+  std::atomic<std::uint64_t> generation_;  // of the table, that the index is current to
+};
+
+}  // namespace throttl::internal
+
+#endif  // THROTTL_SRC_ENGINE_VALIDATOR_H_

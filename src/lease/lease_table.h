@@ -1,0 +1,289 @@
+// A LeaseTable holds the live counters of every active subject on this machine.
+//
+// Processes that open one path share one table. A request spends by one compare-and-swap on the
+// subject's slot, with no lock; everything else about a slot changes under the table lock, with the
+// slot closed (its epoch odd) and the change written down first, so that a process may be killed
+// between any two instructions and the next one finishes what it began. DESIGN section 5 of the
+// project and the comments of lease_layout.h say which word is guarded by what.
+//
+// Without a path the table is in private memory, for the process that opened it: in a forked child
+// its generation is 0 and every other call answers FailedPrecondition.
+//
+// Two locks, taken in this order and never twice: the commit lock (one settler or changer of keys
+// and plans), which the caller holds, and the table lock, which the calls take. Both have a bound.
+//
+// Thread safety: all methods from any thread and process, and after fork in parent and child.
+//
+//   SpendAnswer answer = table.TrySpend(ref, {.cost = 1, .now_ms = now, .generation = current});
+//   if (answer.code == SpendCode::kStale) { ... table.Find(target) ... }
+#ifndef THROTTL_SRC_LEASE_LEASE_TABLE_H_
+#define THROTTL_SRC_LEASE_LEASE_TABLE_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+#include "throttl/settle.h"
+
+#include "src/base/fork_registry.h"
+#include "src/lease/fault_point.h"
+#include "src/lease/lease_layout.h"
+#include "src/lease/lease_lock.h"
+#include "src/lease/lease_memory.h"
+#include "src/lease/slot_ref.h"
+
+namespace throttl::internal {
+
+struct LeaseTableOptions {
+  std::string path = {};      // of the lease file; empty: private memory
+  std::string store_id = {};  // 1..63 bytes: a file of another store is not trusted
+  // 1..2^30, rounded up to a power of two from 1024 on; 512 bytes each when in use. What a file has
+  // stays while anybody uses it or anything in it is not settled.
+  std::int64_t slots_max = 1'000'000;
+  absl::Duration lock_timeout = absl::Milliseconds(100);  // of the table lock
+};
+
+enum class SpendCode : std::uint8_t {
+  kSpent = 1,
+  kRefused = 2,  // so many units are not left
+  kStale = 3,    // the slot is not this subject's, is being changed, or is of a past hour: Find
+  kChanged = 4,  // the generation is another one: CatchUp
+};
+
+struct Spend {
+  std::int64_t cost = 0;  // 0..kCostMax
+  std::int64_t now_ms = 0;
+  std::uint64_t generation = 0;  // that the caller knows everything up to
+};
+
+struct SpendAnswer {
+  SpendCode code = SpendCode::kStale;
+  std::int64_t used = 0;     // of the period by everybody, afterwards
+  std::int64_t granted = 0;  // units this table may spend in all
+  std::int64_t period_end_ms = kNever;
+};
+
+// A subject, and what its slot shall be.
+struct SlotTarget {
+  std::string_view subject = {};   // 1..kSubjectBytesMax bytes without NUL
+  std::string_view owner_id = {};  // at most kOwnerBytesMax bytes
+  SlotAim aim = {};
+};
+
+// The answer of Find.
+struct FoundSlot {
+  // std::nullopt: the store must say what was used in the period: then Begin.
+  std::optional<SlotRef> ref = std::nullopt;
+  // This table may have counted the subject in this period before: then the store must also say how
+  // much of that it was.
+  bool counted_before = false;
+  std::uint64_t reuses = 0;  // for Begin
+};
+
+// A slot whose counters the store does not have yet.
+struct UnsettledSlot {
+  SlotRef ref = {};
+  std::uint64_t consumed = 0;  // as in HotSlot
+  SlotIdentity identity = {};
+  SlotState state = {};
+  SlotTotals totals = {};
+  std::int64_t last_used_ms = 0;  // 0: never
+};
+
+// What was changed since a generation.
+struct ChangesSince {
+  std::uint64_t generation = 0;  // that the caller is current to when it has applied the changes
+  bool everything = false;       // they are too many, or not known one by one
+  std::vector<std::string> key_ids = {};  // as given to Publish
+};
+
+class LeaseTable final : public ForkParticipant {
+ public:
+  // Opens the table, or makes one with a new HolderId: where there is none, or the one that is
+  // there is of an earlier boot, another store or another layout. FailedPrecondition: others use
+  // such a one; or the file is not ours to open. ResourceExhausted: the disk is full.
+  static absl::StatusOr<std::unique_ptr<LeaseTable>> Open(LeaseTableOptions options);
+  ~LeaseTable() override;
+
+  // FailedPrecondition in a forked child of the process that has the table in private memory.
+  absl::Status CheckOwn() const;
+  // Random, made with the table.
+  HolderId holder() const;
+
+  // --- The request path: no lock, no system call, no allocation.
+
+  // Spends `cost` units if all of them fit; otherwise changes nothing. A process killed inside
+  // leaves the counter exact. `ref` may be of any table.
+  SpendAnswer TrySpend(SlotRef ref, const Spend& spend) noexcept;
+  // What TrySpend would answer; `used` is what was used before.
+  SpendAnswer Probe(SlotRef ref, const Spend& spend) const noexcept;
+
+  // Changes by `units` what was spent in the period that ends at `period_end_ms`: negative gives
+  // back, at most what is spent; positive spends as far as the grant allows. Returns the change
+  // made: 0 when the slot is another subject's, of another period, or being changed.
+  std::int64_t Correct(SlotRef ref, std::int64_t period_end_ms, std::int64_t units) noexcept;
+
+  // Counts a request that spent another number of units than 1: `surplus` is that number less one.
+  void CountSurplus(SlotRef ref, std::int64_t surplus) noexcept;
+  void CountRefusal(SlotRef ref, RefusalKind kind) noexcept;
+
+  // Bumped by every change of a key or plan; never 0 while the table is usable.
+  std::uint64_t generation() const noexcept {
+    return header_->generation.load(std::memory_order_acquire);
+  }
+
+  // --- Slots: under the table lock. Unavailable: it was not to be had in time. Aborted: the slot
+  // still carries a period that has ended: settle, and call again.
+
+  // The subject's slot, turned to what `target` says: a period that began later, an hour that
+  // began later, a newer limit. A slot that is ahead of `target` stays as it is.
+  absl::StatusOr<FoundSlot> Find(const SlotTarget& target);
+  // Begins to count the subject with aim.units and aim.base, as read from the store after Find.
+  // std::nullopt: somebody else did, or may have, meanwhile: Find again. ResourceExhausted: all
+  // slots are in use, or the disk is full. InvalidArgument: a bound of SlotTarget is not kept.
+  absl::StatusOr<std::optional<SlotRef>> Begin(const SlotTarget& target, std::uint64_t reuses);
+  // The subject's slot as it is, if it has one.
+  absl::StatusOr<std::optional<SlotRef>> Lookup(std::string_view subject);
+  // What the subject's slot counts now, if it has one.
+  absl::StatusOr<std::optional<UnsettledSlot>> Read(std::string_view subject);
+  // Makes every TrySpend on the subject that has begun fail. OK when it has no slot.
+  absl::Status Interrupt(std::string_view subject);
+  // The same for all subjects.
+  absl::Status InterruptAll();
+
+  // --- Settling and changing: the caller holds the commit lock.
+
+  absl::StatusOr<LeaseLock::Hold> AcquireCommitLock(absl::Duration timeout);
+  // Larger than any before.
+  std::int64_t NextSettleSeq();
+  // Slots from `first` on that are to be settled, at most `count_max`; `next` is where to go on,
+  // 0 at the end. Each is read as of one moment.
+  absl::StatusOr<std::vector<UnsettledSlot>> ReadUnsettled(std::size_t count_max,
+                                                           std::uint64_t first,
+                                                           std::uint64_t& next);
+  // The store has all of `slots`. What was counted since stays unsettled.
+  absl::Status MarkSettled(std::span<const UnsettledSlot> slots);
+  // Others have used `base` units of the slot's period, as far as the store knows.
+  absl::Status SetBase(const UnsettledSlot& slot, std::int64_t base);
+
+  // Before the store is asked to change keys or plans. If the process ends before Publish, the next
+  // BeginChange or settle publishes that everything may be changed.
+  void BeginChange();
+  // The store did not change anything.
+  void AbandonChange();
+  // The store may have changed these keys, of ids of at most 39 bytes; an empty id stands for
+  // everything. The generation grows by one for each.
+  void Publish(std::span<const std::string> key_ids);
+
+  // What was published after `generation`.
+  ChangesSince CatchUp(std::uint64_t generation) const;
+
+  void BeforeFork() override;
+  void AfterFork() override;
+
+ private:
+  explicit LeaseTable(LeaseTableOptions options);
+
+  absl::Status OpenMemory();
+  absl::StatusOr<std::string> WhyUntrusted(std::size_t file_bytes, std::string_view boot_id);
+  bool WantsOtherSize() const;
+  absl::Status MakeNew(const std::string& boot_id);
+  void SetPointers();
+
+  absl::StatusOr<LeaseLock::Hold> AcquireTableLock();
+  // All of these: REQUIRES the table lock.
+  void Recover();
+  void FinishIntent();
+  void WriteIntent(const SlotIntent& intent);
+  bool CloseSlot(const SlotIntent& intent, std::uint64_t exactly);
+  void ChangeSlot(std::uint64_t slot, const SlotAim& aim);
+  void InterruptSlot(std::uint64_t slot);
+  absl::StatusOr<std::uint64_t> PickSlot(std::int64_t hour);
+  std::optional<std::uint64_t> PickReusable(std::uint64_t count, std::int64_t hour);
+  bool IsReusable(std::uint64_t slot, std::int64_t hour) const;
+  absl::Status Grow();
+  std::optional<std::uint64_t> FindInIndex(std::string_view subject) const;
+  void AddToIndex(std::uint64_t slot);
+  void RemoveFromIndex(std::uint64_t hash, std::uint64_t slot);
+  void MakeIndex();
+
+  bool IsUsable(std::uint64_t slot) const noexcept {
+    return slot < slots_known_.load(std::memory_order_relaxed);
+  }
+  std::uint64_t HashOf(std::string_view subject) const;
+  SlotTotals CountersOf(std::uint64_t slot) const;
+  std::optional<UnsettledSlot> ReadSlot(std::uint64_t slot) const;
+
+  const LeaseTableOptions options_;
+  LeaseMemory memory_;
+  LeaseLock commit_lock_;
+  LeaseLock table_lock_;
+  LeaseHeader* header_ = nullptr;
+  std::atomic<std::uint32_t>* index_ = nullptr;
+  HotSlot* hot_ = nullptr;
+  ColdSlot* cold_ = nullptr;
+  std::uint64_t slots_max_ = 0;
+  // Slots that are allocated, as far as this process knows: at least those that it was ever told.
+  std::atomic<std::uint64_t> slots_known_ = 0;
+};
+
+// The inline parts follow: they are what a request costs.
+
+inline SpendAnswer LeaseTable::TrySpend(SlotRef ref, const Spend& spend) noexcept {
+  SpendAnswer answer;
+  if (ref.claim == 0 || !IsUsable(ref.slot)) return answer;
+  HotSlot& hot = hot_[ref.slot];
+  for (;;) {
+    std::uint64_t consumed = hot.consumed.load(std::memory_order_acquire);
+    THROTTL_FAULT_POINT("spend.read");
+    if (IsClosed(consumed) || hot.claim.load(std::memory_order_acquire) != ref.claim ||
+        spend.now_ms >= hot.fresh_until_ms.load(std::memory_order_acquire)) {
+      answer.code = SpendCode::kStale;
+      return answer;
+    }
+    answer.granted = hot.granted.load(std::memory_order_acquire);
+    answer.period_end_ms = hot.period_end_ms.load(std::memory_order_acquire);
+    const std::int64_t base = hot.base.load(std::memory_order_acquire);
+    // After `consumed`: a change that returned before is seen here, one that returns later finds
+    // the epoch that the swap needs.
+    if (generation() != spend.generation) {
+      answer.code = SpendCode::kChanged;
+      return answer;
+    }
+    const std::int64_t units = UnitsOf(consumed);
+    if (units + spend.cost > answer.granted) {
+      // What was read belongs together only if the epoch is still the same.
+      const std::uint64_t again = hot.consumed.load(std::memory_order_acquire);
+      if (EpochOf(again) != EpochOf(consumed)) continue;
+      answer.used = base + units;
+      answer.code = SpendCode::kRefused;
+      return answer;
+    }
+    const std::uint64_t spent = consumed + static_cast<std::uint64_t>(spend.cost);
+    THROTTL_FAULT_POINT("spend.fits");
+    if (!hot.consumed.compare_exchange_weak(consumed, spent, std::memory_order_acq_rel,
+                                            std::memory_order_relaxed)) {
+      continue;
+    }
+    THROTTL_FAULT_POINT("spend.swapped");
+    if (hot.last_used_ms.load(std::memory_order_relaxed) != spend.now_ms) {
+      hot.last_used_ms.store(spend.now_ms, std::memory_order_relaxed);
+    }
+    answer.used = base + units + spend.cost;
+    answer.code = SpendCode::kSpent;
+    return answer;
+  }
+}
+
+}  // namespace throttl::internal
+
+#endif  // THROTTL_SRC_LEASE_LEASE_TABLE_H_

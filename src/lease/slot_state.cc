@@ -1,0 +1,124 @@
+#include "src/lease/slot_state.h"
+
+#include <algorithm>
+#include <cassert>
+
+#include "throttl/plan.h"
+
+namespace throttl::internal {
+namespace {
+
+constexpr std::int64_t kHourMs = 3'600'000;
+constexpr std::int64_t kPercentBits = 16;
+constexpr std::size_t kPercentsPerWord = 4;
+
+std::int64_t GrantedOf(const SlotState& state) {
+  if (state.limit == kNoLimit) return kLimitMax;
+  return std::clamp<std::int64_t>(state.limit - state.base, 0, kLimitMax);
+}
+
+std::int64_t UnitsInHour(const SlotState& state, const SlotTotals& totals) {
+  return state.hour_units_before + totals.units - state.units_mark;
+}
+
+// Moves the marks to where the counters stand, except for what the ended hour could not show: units
+// or requests that were given back in it and spent before.
+void BeginHour(const SlotTotals& totals, const HourTotal& ended, SlotState& state) {
+  const std::int64_t units = UnitsInHour(state, totals);
+  const std::int64_t allowed = units - (totals.surplus - state.surplus_mark);
+  state.hour_units_before = units - ended.units;
+  state.units_mark = totals.units;
+  state.surplus_mark = totals.surplus - (state.hour_units_before - (allowed - ended.allowed));
+  state.refused_mark = totals.refused;
+}
+
+void SetAim(const SlotAim& aim, SlotState& state) {
+  state.period_start_s = aim.period_start_s;
+  state.period_end_ms = aim.period_end_ms;
+  state.limit = aim.limit;
+  state.limit_version = aim.limit_version;
+  state.alert_percents = aim.alert_percents;
+  state.base = aim.base;
+}
+
+SlotTurn TurnOf(const SlotState& state, std::int64_t units, std::int64_t hour) {
+  return {
+      .state = state,
+      .units = units,
+      .granted = GrantedOf(state),
+      .fresh_until_ms = std::min(state.period_end_ms, (std::max(hour, state.hour) + 1) * kHourMs)};
+}
+
+}  // namespace
+
+PackedPercents PackPercents(std::span<const std::int32_t> percents) {
+  assert(percents.size() <= kAlertPercentsMax);
+  PackedPercents packed = {};
+  for (std::size_t i = 0; i < percents.size(); ++i) {
+    packed[i / kPercentsPerWord] |= static_cast<std::uint64_t>(percents[i])
+                                    << (i % kPercentsPerWord * kPercentBits);
+  }
+  return packed;
+}
+
+std::vector<std::int32_t> UnpackPercents(const PackedPercents& packed) {
+  std::vector<std::int32_t> percents;
+  for (std::size_t i = 0; i < kAlertPercentsMax; ++i) {
+    const std::uint64_t word = packed[i / kPercentsPerWord];
+    const auto percent =
+        static_cast<std::int32_t>((word >> (i % kPercentsPerWord * kPercentBits)) & 0xFFFF);
+    if (percent == 0) break;
+    percents.push_back(percent);
+  }
+  return percents;
+}
+
+SlotTurn BeginSlot(const SlotTotals& totals, const SlotAim& aim) {
+  SlotState state;
+  SetAim(aim, state);
+  state.hour = aim.hour;
+  state.units_mark = aim.units;
+  state.surplus_mark = totals.surplus;
+  state.refused_mark = totals.refused;
+  return TurnOf(state, aim.units, aim.hour);
+}
+
+SlotTurn TurnSlot(const SlotState& old, const SlotTotals& totals, const SlotAim& aim) {
+  SlotState state = old;
+  std::int64_t units = totals.units;
+  if (aim.hour > old.hour && old.carried_hour.present == 0) {
+    state.carried_hour = RunningHour(old, totals);
+    BeginHour(totals, state.carried_hour, state);
+    state.hour = aim.hour;
+  }
+  if (aim.period_start_s != old.period_start_s) {
+    assert(old.carried_period.present == 0);
+    state.carried_period = {.present = 1,
+                            .start_s = old.period_start_s,
+                            .end_ms = old.period_end_ms,
+                            .limit = old.limit,
+                            .limit_version = old.limit_version,
+                            .alert_percents = old.alert_percents,
+                            .used = totals.units};
+    state.hour_units_before = UnitsInHour(state, totals);
+    state.units_mark = aim.units;
+    units = aim.units;
+  }
+  SetAim(aim, state);
+  return TurnOf(state, units, aim.hour);
+}
+
+HourTotal RunningHour(const SlotState& state, const SlotTotals& totals) {
+  const std::int64_t units = UnitsInHour(state, totals);
+  HourTotal hour{
+      .present = 1,
+      .hour = state.hour,
+      .allowed = std::max<std::int64_t>(0, units - (totals.surplus - state.surplus_mark)),
+      .units = std::max<std::int64_t>(0, units)};
+  for (std::size_t i = 0; i < kRefusalKinds; ++i) {
+    hour.refused[i] = totals.refused[i] - state.refused_mark[i];
+  }
+  return hour;
+}
+
+}  // namespace throttl::internal

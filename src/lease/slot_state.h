@@ -1,0 +1,119 @@
+// What a slot of the lease table knows beside its units, and how a change of period, hour or limit
+// turns it into the next state.
+//
+// A slot counts one subject in one period, and the key's hour within it. Its counters never go back
+// to zero: an hour is what they grew by since its marks. When a period or an hour ends, its total
+// is carried in the slot until a settle has written it, so the end itself needs no store.
+//
+// Thread safety: pure functions on values.
+//
+//   const SlotTurn turn = TurnSlot(old_state, totals, aim);
+#ifndef THROTTL_SRC_LEASE_SLOT_STATE_H_
+#define THROTTL_SRC_LEASE_SLOT_STATE_H_
+
+#include <array>
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <span>
+#include <vector>
+
+namespace throttl::internal {
+
+// The end of a period that never ends, in milliseconds since the epoch.
+inline constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
+// In place of a limit.
+inline constexpr std::int64_t kNoLimit = -1;
+
+// Up to eight thresholds of 1 to 1000 percent, 16 bits each, 0 after the last one.
+using PackedPercents = std::array<std::uint64_t, 2>;
+// REQUIRES: at most 8 values of 1..1000.
+PackedPercents PackPercents(std::span<const std::int32_t> percents);
+std::vector<std::int32_t> UnpackPercents(const PackedPercents& packed);
+
+// Why a request was refused, as far as the usage history tells them apart.
+enum class RefusalKind : std::uint8_t { kRateLimited = 0, kQuotaExceeded = 1, kOtherwise = 2 };
+inline constexpr std::size_t kRefusalKinds = 3;
+
+// All structs below consist of 64-bit words, since they lie in shared memory.
+
+// A period that is over, and what this table used of it.
+struct PeriodTotal {
+  std::int64_t present = 0;
+  std::int64_t start_s = 0;  // of the period, seconds since the epoch
+  std::int64_t end_ms = 0;   // milliseconds since the epoch, or kNever
+  std::int64_t limit = kNoLimit;
+  std::int64_t limit_version = 0;
+  PackedPercents alert_percents = {};
+  std::int64_t used = 0;  // units
+};
+
+// What one key did in one hour, as far as this table counted it.
+struct HourTotal {
+  std::int64_t present = 0;
+  std::int64_t hour = 0;     // hours since the epoch
+  std::int64_t allowed = 0;  // requests
+  std::int64_t units = 0;
+  std::array<std::int64_t, kRefusalKinds> refused = {};  // requests, by RefusalKind
+};
+
+struct SlotState {
+  std::int64_t period_start_s = 0;
+  std::int64_t period_end_ms = kNever;
+  std::int64_t limit = kNoLimit;
+  std::int64_t limit_version = 0;
+  PackedPercents alert_percents = {};
+  std::int64_t base = 0;  // units of the period that others have used or been granted
+
+  std::int64_t hour = 0;
+  std::int64_t hour_units_before = 0;  // of the hour, spent in the period before this one
+  std::int64_t units_mark = 0;         // the counters when the hour or the period began
+  std::int64_t surplus_mark = 0;
+  std::array<std::int64_t, kRefusalKinds> refused_mark = {};
+
+  PeriodTotal carried_period = {};
+  HourTotal carried_hour = {};
+};
+
+// The counters of a slot.
+struct SlotTotals {
+  std::int64_t units = 0;    // spent in the period
+  std::int64_t surplus = 0;  // units beyond one for each request that was allowed
+  std::array<std::int64_t, kRefusalKinds> refused = {};
+};
+
+// What a slot shall be.
+struct SlotAim {
+  std::int64_t period_start_s = 0;
+  std::int64_t period_end_ms = kNever;
+  std::int64_t limit = kNoLimit;  // 0..kLimitMax, or kNoLimit
+  std::int64_t limit_version = 0;
+  PackedPercents alert_percents = {};
+  std::int64_t base = 0;
+  std::int64_t units = 0;  // to start with in another period than the slot's; else ignored
+  std::int64_t hour = 0;   // the running one
+};
+
+struct SlotTurn {
+  SlotState state = {};
+  std::int64_t units = 0;
+  std::int64_t granted = 0;         // units that may have been spent when the next is refused
+  std::int64_t fresh_until_ms = 0;  // when the state must be turned again
+};
+
+// The state of a slot that begins to count a subject.
+SlotTurn BeginSlot(const SlotTotals& totals, const SlotAim& aim);
+
+// The state after `old`, whose counters stand at `totals` and no longer move. Another period than
+// the old one is carried; an hour that has ended is carried too, unless one still is: then the old
+// hour goes on, so that the sum stays right. An hour never goes back.
+//
+// REQUIRES: nothing is carried when the period is another one.
+SlotTurn TurnSlot(const SlotState& old, const SlotTotals& totals, const SlotAim& aim);
+
+// The running hour. Not negative, whatever was given back of an earlier one.
+HourTotal RunningHour(const SlotState& state, const SlotTotals& totals);
+
+}  // namespace throttl::internal
+
+#endif  // THROTTL_SRC_LEASE_SLOT_STATE_H_
