@@ -171,7 +171,7 @@ EngineStats Engine::Impl::stats() const {
     stats.last_settled_at = absl::FromUnixMillis(settler_.last_settled_ms());
   }
   const internal::MutexLock lock(context_.errors->mutex);
-  stats.last_store_error = context_.errors->last;
+  stats.last_store_error = absl::Status(context_.errors->code, context_.errors->message);
   return stats;
 }
 

@@ -37,12 +37,15 @@ struct EngineContext {
   // The store's last failure, for EngineStats.
   struct StoreErrors {
     Mutex mutex = {};
-    absl::Status last THROTTL_GUARDED_BY(mutex) = absl::OkStatus();
+    // Not a Status, whose text threads would share.
+    absl::StatusCode code THROTTL_GUARDED_BY(mutex) = absl::StatusCode::kOk;
+    std::string message THROTTL_GUARDED_BY(mutex) = {};
   };
   std::shared_ptr<StoreErrors> errors = std::make_shared<StoreErrors>();
   void NoteStoreError(const absl::Status& status) const {
     const MutexLock lock(errors->mutex);
-    errors->last = status;
+    errors->code = status.code();
+    errors->message = std::string(status.message());
   }
 
   // In whole milliseconds, which is what stores keep.

@@ -49,7 +49,7 @@ struct LeaseTableOptions {
   // 1..2^30, rounded up to a power of two from 1024 on; 512 bytes each when in use. What a file has
   // stays while anybody uses it or anything in it is not settled.
   std::int64_t slots_max = 1'000'000;
-  absl::Duration lock_timeout = absl::Milliseconds(100);  // of the table lock
+  absl::Duration lock_timeout = absl::Seconds(1);  // of the table lock
 };
 
 enum class SpendCode : std::uint8_t {

@@ -38,6 +38,8 @@ struct Race {
   std::int64_t cost_max = 1;
 };
 
+constexpr int kWaitsMax = 100;
+
 std::unique_ptr<Engine> OpenOrReport(const std::string& url, Report& report) {
   auto engine = Engine::Open(url, {.settle_interval = absl::Milliseconds(10)});
   if (engine.ok()) return *std::move(engine);
@@ -51,6 +53,7 @@ void Spend(Engine& engine, const std::string& secret, const Race& race, std::uin
   std::mt19937_64 random(seed);
   std::int64_t spent = 0;
   std::int64_t refused = 0;
+  int waits = 0;
   const std::int64_t demand = 2 * race.limit / (race.processes * race.threads) + 2;
   for (std::int64_t i = 0; i < demand || refused == 0; ++i) {
     const auto cost =
@@ -58,6 +61,8 @@ void Spend(Engine& engine, const std::string& secret, const Race& race, std::uin
     const Decision d = engine.Validate(secret, {.cost = cost});
     if (d.allowed()) {
       spent += cost;
+    } else if (d.code == DecisionCode::kStoreUnavailable && ++waits < kWaitsMax) {
+      std::this_thread::yield();  // a lock was not to be had in time, which a host repeats
     } else if (d.code != DecisionCode::kQuotaExceeded) {
       ledger.report.Add(absl::StrCat("code ", static_cast<int>(d.code), " ",
                                      engine.stats().last_store_error.ToString()));

@@ -499,9 +499,9 @@ TEST_CASE("a forked child and its parent exclude each other, and the end of one 
     const auto commit = table->AcquireCommitLock(absl::Seconds(1));
     return commit.ok() && SpendOne(*table, "k:one") == 1;
   }));
+  const Table other = MustOpen(path);
   const auto commit = table->AcquireCommitLock(absl::Seconds(1));
   REQUIRE(commit.ok());
-  const Table other = MustOpen(path);
   CHECK(other->AcquireCommitLock(absl::Milliseconds(1)).status().code() ==
         absl::StatusCode::kUnavailable);
 }
