@@ -43,9 +43,9 @@ class RequestCounts {
 
   static std::size_t LineOfThread() {
     static std::atomic<std::size_t> next = 0;
-    static thread_local const std::size_t line =
+    static thread_local const std::size_t kLine =
         next.fetch_add(1, std::memory_order_relaxed) % kLines;
-    return line;
+    return kLine;
   }
 
   std::array<Line, kLines> lines_ = {};

@@ -78,8 +78,8 @@ TEST_CASE("network file systems are known by their magic numbers") {
       {0x7461636F, "OCFS2"},  {0x47504653, "GPFS"},
       {0x19830326, "BeeGFS"}, {0x786F4256, "VirtualBox shared folder"},
       {0xBACBACBC, "vmhgfs"}};
-  for (const auto& [magic, name] : network) {
-    CHECK_MESSAGE(internal::NetworkFileSystemName(magic) == name, name);
+  for (const auto& entry : network) {
+    CHECK_MESSAGE(internal::NetworkFileSystemName(entry.first) == entry.second, entry.second);
   }
   // ext4, xfs, btrfs, tmpfs, overlayfs, zfs.
   const std::vector<std::int64_t> local = {0xEF53,     0x58465342, 0x9123683E,
