@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing, builds, and runs the main example on a SQLite file.
+# Installs what is missing, builds, and replays 10,000 real requests of 1,753 clients on a SQLite
+# file: who would have been refused.
 #   bash examples/run.sh
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -10,9 +11,9 @@ if [[ -f build/release/CMakeCache.txt ]]; then
 else
   cmake -G Ninja -C cmake/release.cmake -S . -B build/release -DTHROTTL_BUILD_TESTS=OFF >/dev/null
 fi
-cmake --build build/release --target keys
+cmake --build build/release --target replay
 
 directory=$(mktemp -d)
 trap 'rm -rf "$directory"' EXIT
 echo
-./build/release/examples/keys "$directory/throttl.db"
+./build/release/examples/replay --db "sqlite:$directory/throttl.db" examples/data/requests.csv
