@@ -198,15 +198,6 @@ void Count(const throttl::Decision& decision, Client& client, Replayed& replayed
   }
 }
 
-// Days pass here within a settle interval. A period that has ended must be settled before the next
-// one of its key ends, and until it is, the store is said to be unavailable.
-throttl::Decision ValidateSettled(throttl::Engine& engine, std::string_view secret,
-                                  const throttl::Request& request) {
-  const throttl::Decision decision = engine.Validate(secret, request);
-  if (decision.code != throttl::DecisionCode::kStoreUnavailable) return decision;
-  return engine.Flush().ok() ? engine.Validate(secret, request) : decision;
-}
-
 void ValidateAll(throttl::Engine& engine, const std::vector<LoggedRequest>& log,
                  throttl::ManualClock& clock, Replayed& replayed) {
   ProgressBar bar(log.size());
@@ -215,7 +206,7 @@ void ValidateAll(throttl::Engine& engine, const std::vector<LoggedRequest>& log,
     Client& client = replayed.clients.find(log[i].client)->second;
     clock.JumpTo(log[i].time);
     const throttl::Request request = {.cost = 1, .method = log[i].method, .endpoint = log[i].path};
-    Count(ValidateSettled(engine, client.secret.Reveal(), request), client, replayed);
+    Count(engine.Validate(client.secret.Reveal(), request), client, replayed);
     bar.Show(i + 1);
   }
   replayed.seconds =

@@ -14,7 +14,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <limits>
 #include <string_view>
 #include <type_traits>
 
@@ -24,11 +23,9 @@
 #include "throttl/secret.h"
 
 #include "src/lease/slot_ref.h"
+#include "src/lease/slot_state.h"
 
 namespace throttl::internal {
-
-// A moment later than all others: no expiry.
-inline constexpr std::int64_t kNeverMs = std::numeric_limits<std::int64_t>::max();
 
 // Bits of KeyFacts::flags.
 enum KeyFlag : std::uint8_t {
@@ -49,8 +46,8 @@ struct KeyIds {
 
 struct KeyFacts {
   std::array<std::uint64_t, 2> secret_tag = {};  // SipHash-128 of the whole secret
-  std::int64_t secret_expires_at_ms = kNeverMs;
-  std::int64_t key_expires_at_ms = kNeverMs;
+  std::int64_t secret_expires_at_ms = kNever;
+  std::int64_t key_expires_at_ms = kNever;
   std::int64_t limit = 0;  // units a period; without meaning unless kQuotaHasLimit
   std::int64_t limit_version = 0;
   SlotRef key_slot = {};    // of the key itself

@@ -28,6 +28,7 @@
 #include "src/engine/table_registry.h"
 #include "src/engine/usage_reader.h"
 #include "src/engine/validator.h"
+#include "src/export/usage_exporter.h"
 
 namespace throttl {
 
@@ -91,6 +92,7 @@ class Engine::Impl final : public internal::ForkParticipant {
  private:
   absl::Status CheckPeppers() const;
   void StartThread();
+  absl::Status SettleInCall();
 
   const EngineContext context_;
   const internal::PlanManager plans_;
@@ -122,14 +124,19 @@ void Engine::Impl::StartThread() {
   if (thread_ != nullptr || closed_.load()) return;
   thread_fork_ = internal::ForkGeneration();
   thread_ = std::make_unique<internal::SettleThread>(context_.options.settle_interval, [this] {
-    const internal::CallGate::Call call(calls_);
-    const absl::Status status = settler_.Settle();
+    const absl::Status status = SettleInCall();
+    // Outside of the call: the host may call the engine from here.
     if (!status.ok() && context_.options.log != nullptr) {
       context_.options.log(LogLevel::kWarning,
                            std::string("settling failed: ") + std::string(status.message()));
     }
   });
   has_thread_.store(true);
+}
+
+absl::Status Engine::Impl::SettleInCall() {
+  const internal::CallGate::Call under_way(calls_);
+  return settler_.Settle();
 }
 
 void Engine::Impl::BeforeFork() {
@@ -157,8 +164,7 @@ absl::Status Engine::Impl::Close() {
     thread = std::move(thread_);
   }
   thread.reset();  // it may be waiting for its turn in a call
-  const internal::CallGate::Call under_way(calls_);
-  return settler_.Settle();
+  return SettleInCall();
 }
 
 EngineStats Engine::Impl::stats() const {
@@ -285,7 +291,20 @@ absl::StatusOr<std::vector<UsageBucket>> Engine::UsageHistory(const UsageQuery& 
 absl::Status Engine::ExportUsage(std::string_view owner_id, ExportFormat format,
                                  const std::function<absl::Status(std::string_view chunk)>& write,
                                  const Caller& caller) {
-  return impl_->Run([&] { return impl_->usage().Export(owner_id, format, write, caller); });
+  THROTTL_ASSIGN_OR_RETURN(const std::unique_ptr<internal::UsageExporter> exporter,
+                           internal::UsageExporter::Create({.format = format, .write = write}));
+  KeyQuery query{.owner_id = std::string(owner_id), .count_max = kStoreBatchMax};
+  do {
+    THROTTL_ASSIGN_OR_RETURN(internal::UsagePage page, impl_->Run([&] {
+      return impl_->usage().ListWithPlans(query, caller);
+    }));
+    // Outside of the call: `write` is the host's, and may call the engine, or fork.
+    for (std::size_t i = 0; i < page.usage.items.size(); ++i) {
+      THROTTL_RETURN_IF_ERROR(exporter->Add(page.usage.items[i], page.plan_names[i]));
+    }
+    query.cursor = std::move(page.usage.next_cursor);
+  } while (!query.cursor.empty());
+  return exporter->Finish();
 }
 
 absl::Status Engine::Flush() {

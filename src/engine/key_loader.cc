@@ -32,7 +32,7 @@ bool SameDigest(const Sha256Digest& a, const Sha256Digest& b) {
 }
 
 std::int64_t MillisOf(const std::optional<absl::Time>& time) {
-  return time.has_value() ? absl::ToUnixMillis(*time) : kNeverMs;
+  return time.has_value() ? absl::ToUnixMillis(*time) : kNever;
 }
 
 }  // namespace

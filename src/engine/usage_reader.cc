@@ -1,7 +1,6 @@
 #include "src/engine/usage_reader.h"
 
 #include <algorithm>
-#include <memory>
 #include <optional>
 #include <utility>
 
@@ -12,7 +11,6 @@
 #include "src/base/status_macros.h"
 #include "src/engine/field_rules.h"
 #include "src/engine/subject.h"
-#include "src/export/usage_exporter.h"
 #include "src/lease/lease_table.h"
 
 namespace throttl::internal {
@@ -94,23 +92,16 @@ absl::StatusOr<std::vector<UsageBucket>> UsageReader::History(const UsageQuery& 
   return context_.store->ReadUsage(scoped);
 }
 
-absl::Status UsageReader::Export(std::string_view owner_id, ExportFormat format,
-                                 const std::function<absl::Status(std::string_view chunk)>& write,
-                                 const Caller& caller) const {
-  THROTTL_ASSIGN_OR_RETURN(const std::unique_ptr<UsageExporter> exporter,
-                           UsageExporter::Create({.format = format, .write = write}));
+absl::StatusOr<UsagePage> UsageReader::ListWithPlans(const KeyQuery& query,
+                                                     const Caller& caller) const {
   THROTTL_ASSIGN_OR_RETURN(const PlansById plans, ReadPlans());
-  KeyQuery query{.owner_id = std::string(owner_id), .count_max = kStoreBatchMax};
-  do {
-    THROTTL_ASSIGN_OR_RETURN(Page<Usage> page, List(query, caller));
-    for (const Usage& usage : page.items) {
-      const auto plan = plans.find(usage.plan_id);
-      THROTTL_RETURN_IF_ERROR(
-          exporter->Add(usage, plan == plans.end() ? usage.plan_id : plan->second.name));
-    }
-    query.cursor = std::move(page.next_cursor);
-  } while (!query.cursor.empty());
-  return exporter->Finish();
+  UsagePage page;
+  THROTTL_ASSIGN_OR_RETURN(page.usage, List(query, caller));
+  for (const Usage& usage : page.usage.items) {
+    const auto plan = plans.find(usage.plan_id);
+    page.plan_names.push_back(plan == plans.end() ? usage.plan_id : plan->second.name);
+  }
+  return page;
 }
 
 }  // namespace throttl::internal

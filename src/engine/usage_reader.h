@@ -7,7 +7,6 @@
 #ifndef THROTTL_SRC_ENGINE_USAGE_READER_H_
 #define THROTTL_SRC_ENGINE_USAGE_READER_H_
 
-#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
@@ -25,6 +24,11 @@
 
 namespace throttl::internal {
 
+struct UsagePage {
+  Page<Usage> usage = {};
+  std::vector<std::string> plan_names = {};  // in the order of the items
+};
+
 class UsageReader {
  public:
   // All outlive this.
@@ -37,9 +41,8 @@ class UsageReader {
   absl::StatusOr<Page<Usage>> List(const KeyQuery& query, const Caller& caller) const;
   absl::StatusOr<std::vector<UsageBucket>> History(const UsageQuery& query,
                                                    const Caller& caller) const;
-  absl::Status Export(std::string_view owner_id, ExportFormat format,
-                      const std::function<absl::Status(std::string_view chunk)>& write,
-                      const Caller& caller) const;
+  // List, with the name of each key's plan for people.
+  absl::StatusOr<UsagePage> ListWithPlans(const KeyQuery& query, const Caller& caller) const;
 
  private:
   using PlansById = std::map<std::string, Plan>;

@@ -105,8 +105,8 @@ Validator::Next Validator::CheckIdentity(Passage& passage, Decision& decision) {
   if (passage.now_ms >= std::min(facts.key_expires_at_ms, facts.secret_expires_at_ms)) {
     return passage.Decide(DecisionCode::kExpired);
   }
-  if (facts.Has(kSecretRetiring)) {
-    decision.secret_retiring = true;
+  decision.secret_retiring = facts.Has(kSecretRetiring);
+  if (decision.secret_retiring) {
     decision.secret_expires_at = absl::FromUnixMillis(facts.secret_expires_at_ms);
   }
   if (!facts.Has(kHasAddresses) && passage.request.scope.empty()) return Next::kGoOn;

@@ -3,8 +3,8 @@
 // Processes that open one path share one table. A request spends by one compare-and-swap on the
 // subject's slot, with no lock; everything else about a slot changes under the table lock, with the
 // slot closed (its epoch odd) and the change written down first, so that a process may be killed
-// between any two instructions and the next one finishes what it began. DESIGN section 5 of the
-// project and the comments of lease_layout.h say which word is guarded by what.
+// between any two instructions and the next one finishes what it began. lease_layout.h
+// says which word is guarded by what.
 //
 // Without a path the table is in private memory, for the process that opened it: in a forked child
 // its generation is 0 and every other call answers FailedPrecondition.

@@ -1,4 +1,7 @@
 // Validate, Peek, Adjust and usage, on every store.
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <cstdint>
 #include <filesystem>
@@ -364,6 +367,29 @@ TEST_CASE("usage is live, and the history has each hour of each key") {
               absl::StatusCode::kNotFound);
         CHECK(t.engine().UsageHistory({.key_id = "key_1"}, {.owner_id = "other"}).status().code() ==
               absl::StatusCode::kNotFound);
+      },
+      ByHand());
+}
+
+TEST_CASE("no host callback runs under a lock: an export may call the engine, and fork") {
+  ForEachStore(
+      [](EngineUnderTest& t) {
+        const IssuedKey issued = t.Issue("acme");
+        int calls = 0;
+        alarm(60);  // ends the test where the fork waits for the export to end
+        const absl::Status exported =
+            t.engine().ExportUsage("", ExportFormat::kJson, [&](std::string_view) {
+              CHECK(Validate(t, issued).allowed());
+              const pid_t child = fork();
+              if (child == 0) _exit(0);
+              int status = -1;
+              CHECK(waitpid(child, &status, 0) == child);
+              ++calls;
+              return absl::OkStatus();
+            });
+        alarm(0);
+        CHECK(exported.ok());
+        CHECK(calls == 1);
       },
       ByHand());
 }
