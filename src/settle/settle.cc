@@ -81,9 +81,7 @@ SettleReply ApplySettle(const SettleRow& row, absl::Time now,
   if (lease.state != LeaseState::kOpen) ++counter.open_leases;
   lease.state = LeaseState::kOpen;
   if (row.limit_version >= counter.limit_version) {
-    if (row.limit_version > counter.limit_version && row.limit != counter.limit) {
-      counter.alerted_percent = 0;
-    }
+    if (row.limit_version > counter.limit_version) counter.alerted_percent = 0;
     counter.limit = row.limit;
     counter.limit_version = row.limit_version;
   }

@@ -50,6 +50,7 @@ class Application {
   bool Open(bool with_pepper) {
     throttl::EngineOptions options;
     options.settle_thread = false;
+    options.active_subjects_max = 1024;  // the lease file is as long as the table may grow
     options.log = [this](throttl::LogLevel, std::string_view text) { messages_ << text << '\n'; };
     if (with_pepper) options.peppers.push_back({.version = 1, .value = throttl::Secret(pepper_)});
     engine_ = nullptr;
@@ -83,6 +84,7 @@ class Application {
       Tell(issued.status());
       if (!issued.ok()) return false;
       HandOver(issued->secret);
+      if (!engine_->Validate(issued->secret.Reveal()).allowed()) return false;
       MisuseSecret(issued->secret);
       FailOn(issued->key);
       if (!RotateSometimes(issued->key.id, i, shown)) return false;
