@@ -61,8 +61,6 @@ class Engine::Impl final : public internal::ForkParticipant {
     if (closed_.load(std::memory_order_acquire)) {
       return absl::FailedPreconditionError("the engine is closed");
     }
-    absl::Status own = context_.table->CheckOwn();
-    if (!own.ok()) return own;
     return call();
   }
 

@@ -47,7 +47,7 @@ PeriodTotal RunningPeriod(const UnsettledSlot& slot) {
           .start_s = slot.state.period_start_s,
           .end_ms = slot.state.period_end_ms,
           .limit = slot.state.limit,
-          .limit_version = slot.state.limit_version,
+          .limit_version = slot.state.limit_since,
           .alert_percents = slot.state.alert_percents,
           .used = slot.totals.units};
 }

@@ -33,6 +33,12 @@ std::array<std::uint64_t, 2> TicketOf(SlotRef ref, bool of_owner, std::int64_t p
                          (std::uint64_t{of_owner} << kTicketOwnerShift) | end};
 }
 
+// Where the store has the limit already, it goes on under the version that the store has.
+void SetLimitSince(const std::optional<std::int64_t>& limit, std::int64_t limit_version,
+                   SlotAim& aim) {
+  aim.limit_since = limit.has_value() && *limit == aim.limit ? limit_version : 0;
+}
+
 std::string KeySubject(std::string_view key_id) { return absl::StrCat("k:", AbslView(key_id)); }
 
 }  // namespace
@@ -359,6 +365,7 @@ absl::Status Validator::ReadStart(SlotTarget& target, bool counted_before) {
                              context_.store->ReadCounters(std::span(&counter, 1)));
     target.aim.base = counters.front().charged;
     target.aim.units = 0;
+    SetLimitSince(counters.front().limit, counters.front().limit_version, target.aim);
     return absl::OkStatus();
   }
   const SettleRow ask{.counter = counter, .seq = 0};
@@ -366,6 +373,7 @@ absl::Status Validator::ReadStart(SlotTarget& target, bool counted_before) {
       const std::vector<SettleReply> replies,
       context_.store->Settle({.holder = table_.holder(), .now = context_.Now(), .rows = {ask}}));
   target.aim.units = replies.front().allowance;
+  SetLimitSince(replies.front().limit, replies.front().limit_version, target.aim);
   target.aim.base = replies.front().charged_to_all - replies.front().allowance;
   return absl::OkStatus();
 }

@@ -114,8 +114,6 @@ class LeaseTable final : public ForkParticipant {
   static absl::StatusOr<std::unique_ptr<LeaseTable>> Open(LeaseTableOptions options);
   ~LeaseTable() override;
 
-  // FailedPrecondition in a forked child of the process that has the table in private memory.
-  absl::Status CheckOwn() const;
   // Random, made with the table.
   HolderId holder() const;
 
@@ -194,6 +192,8 @@ class LeaseTable final : public ForkParticipant {
   explicit LeaseTable(LeaseTableOptions options);
 
   absl::Status OpenMemory();
+  // FailedPrecondition in a forked child of the process that has the table in private memory.
+  absl::Status CheckOwn() const;
   absl::StatusOr<std::string> WhyUntrusted(std::size_t file_bytes, std::string_view boot_id);
   bool WantsOtherSize() const;
   absl::Status MakeNew(const std::string& boot_id);

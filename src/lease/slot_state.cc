@@ -33,6 +33,7 @@ void BeginHour(const SlotTotals& totals, const HourTotal& ended, SlotState& stat
 }
 
 void SetAim(const SlotAim& aim, SlotState& state) {
+  if (aim.limit != state.limit) state.limit_since = aim.limit_version;
   state.period_start_s = aim.period_start_s;
   state.period_end_ms = aim.period_end_ms;
   state.limit = aim.limit;
@@ -76,6 +77,7 @@ std::vector<std::int32_t> UnpackPercents(const PackedPercents& packed) {
 SlotTurn BeginSlot(const SlotTotals& totals, const SlotAim& aim) {
   SlotState state;
   SetAim(aim, state);
+  state.limit_since = aim.limit_since != 0 ? aim.limit_since : aim.limit_version;
   state.hour = aim.hour;
   state.units_mark = aim.units;
   state.surplus_mark = totals.surplus;
@@ -97,7 +99,7 @@ SlotTurn TurnSlot(const SlotState& old, const SlotTotals& totals, const SlotAim&
                             .start_s = old.period_start_s,
                             .end_ms = old.period_end_ms,
                             .limit = old.limit,
-                            .limit_version = old.limit_version,
+                            .limit_version = old.limit_since,
                             .alert_percents = old.alert_percents,
                             .used = totals.units};
     state.hour_units_before = UnitsInHour(state, totals);

@@ -64,6 +64,9 @@ struct SlotState {
   std::int64_t limit_version = 0;
   PackedPercents alert_percents = {};
   std::int64_t base = 0;  // units of the period that others have used or been granted
+  // The first version with this limit, by which the store knows it: a key that was only renamed
+  // crosses no threshold twice.
+  std::int64_t limit_since = 0;
 
   std::int64_t hour = 0;
   std::int64_t hour_units_before = 0;  // of the hour, spent in the period before this one
@@ -91,7 +94,9 @@ struct SlotAim {
   PackedPercents alert_percents = {};
   std::int64_t base = 0;
   std::int64_t units = 0;  // to start with in another period than the slot's; else ignored
-  std::int64_t hour = 0;   // the running one
+  // As in SlotState, where the store knows the limit already; else 0.
+  std::int64_t limit_since = 0;
+  std::int64_t hour = 0;  // the running one
 };
 
 struct SlotTurn {
