@@ -1,5 +1,5 @@
-// What stands between Validate and the store: wrong secrets of known keys, a store that is away, and
-// counters that others or earlier periods left.
+// What stands between Validate and the store: wrong secrets of known keys, a store that is away,
+// and counters that others or earlier periods left.
 #include <array>
 #include <atomic>
 #include <cstdint>
@@ -223,16 +223,21 @@ TEST_CASE(
       REQUIRE(
           (*engine)->CreateKey({.owner_id = "acme", .quota = Quota{.limit = 10}, .id = "k"}).ok());
     }
-    auto key = (*engine)->GetKey("k");
-    REQUIRE(key.ok());
-    key->name = "name " + std::to_string(opening);
-    REQUIRE((*engine)->UpdateKey(*key).ok());
     const auto issued = (*engine)->RotateKey("k");
     REQUIRE(issued.ok());
     REQUIRE((*engine)->Validate(issued->secret.Reveal(), {.cost = opening == 0 ? 9 : 0}).allowed());
     REQUIRE((*engine)->Flush().ok());
+    // With the slot in use, and, at the next opening, without one.
+    auto key = (*engine)->GetKey("k");
+    REQUIRE(key.ok());
+    key->name = "name " + std::to_string(opening);
+    REQUIRE((*engine)->UpdateKey(*key).ok());
+    REQUIRE((*engine)->Validate(issued->secret.Reveal(), {.cost = 0}).allowed());
+    REQUIRE((*engine)->Flush().ok());
+    const auto events = (*engine)->ReadEvents(0, 1000);
+    REQUIRE(events.ok());
     int raised = 0;
-    for (const Event& event : *(*engine)->ReadEvents(0, 1000)) {
+    for (const Event& event : *events) {
       raised += event.type == std::string(event_type::kQuotaThreshold) ? 1 : 0;
     }
     CHECK(raised == 1);
