@@ -40,13 +40,15 @@ throttl::Decision UseUp(throttl::Engine& engine, throttl::ManualClock& clock,
   return d;
 }
 
-absl::Status ShowAlerts(throttl::Engine& engine) {
+// Shows what the event log says of quotas after `seq`, and moves `seq` on.
+absl::Status ShowQuotaEvents(throttl::Engine& engine, std::int64_t& seq) {
   const absl::Status status = engine.Flush();  // without this, within a settle interval
   if (!status.ok()) return status;
-  const auto events = engine.ReadEvents(0, 1000);
+  const auto events = engine.ReadEvents(seq, 1000);
   if (!events.ok()) return events.status();
   for (const throttl::Event& event : *events) {
-    if (event.type != throttl::event_type::kQuotaThreshold) continue;
+    seq = event.seq;
+    if (!event.type.starts_with("quota.")) continue;
     std::cout << event.type << " of " << event.key_id << ": " << event.data << '\n';
   }
   return absl::OkStatus();
@@ -66,11 +68,13 @@ absl::Status Run(const std::string& path) {
   if (last.allowed() || !last.retry_after) return absl::InternalError("request 1001 was allowed");
   std::cout << "  HTTP " << last.http_status() << ", Retry-After: "
             << absl::ToInt64Seconds(absl::Ceil(*last.retry_after, absl::Seconds(1))) << "\n\n";
-  if (absl::Status status = ShowAlerts(**engine); !status.ok()) return status;
+  std::int64_t seq = 0;
+  if (absl::Status status = ShowQuotaEvents(**engine, seq); !status.ok()) return status;
 
   clock->JumpTo(last.decided_at + *last.retry_after);
   std::cout << "\nnothing runs at the end of a month, and yet:\n";
   Show(kRequests + 1, (*engine)->Validate(issued->secret.Reveal(), {.endpoint = "/v1/search"}));
+  if (absl::Status status = ShowQuotaEvents(**engine, seq); !status.ok()) return status;
 
   std::cout << "\nusage as CSV:\n";
   const absl::Status status =

@@ -63,11 +63,17 @@ struct EngineOptions {
   // is called.
   bool settle_thread = true;
   absl::Duration settle_interval = absl::Milliseconds(250);  // 10 ms..60 s
-  std::string secret_prefix = "thr_live";                    // [a-z0-9_]{2,32}
+  // How long hourly usage, and the counters of periods that have ended, are kept: 1 day or more.
+  absl::Duration history_kept = absl::Hours(400 * 24);
+  // How long the event log is kept: 1 hour or more. For both, absl::InfiniteDuration(): for ever.
+  // What is older is forgotten after a settle, once an hour, and only when the clock has run for an
+  // hour without a jump.
+  absl::Duration events_kept = absl::Hours(30 * 24);
+  std::string secret_prefix = "thr_live";         // [a-z0-9_]{2,32}
   std::vector<Plan> seed_plans = DefaultPlans();  // written when the store is first opened
   std::vector<Pepper> peppers = {};
   std::int64_t cached_keys_max = 1'000'000;  // 1..2^30; about 300 bytes each when full
-  // 1..2^30 slots of the lease table; 512 bytes each when in use. A table that is in use, or not
+  // 1..2^30 slots of the lease table; 576 bytes each when in use. A table that is in use, or not
   // settled, keeps the number that it was made with.
   std::int64_t active_subjects_max = 1'000'000;
   std::int64_t rate_slots_max = 1'000'000;  // 1..2^30, 16 bytes each
@@ -156,7 +162,8 @@ class Engine {
   absl::StatusOr<std::vector<Event>> ReadEvents(std::int64_t after_seq, std::int32_t count_max,
                                                 const Caller& caller = {});
 
-  // Settles everything that was spent before the call; when it returns OK the store has it.
+  // Settles everything that was spent before the call; when it returns OK the store has it, and has
+  // raised quota.reset for the periods that have ended.
   absl::Status Flush();
 
   // A consistent copy of the store while it is in use. Unimplemented where the store has its own

@@ -2,7 +2,7 @@
 // log and deliveries.
 //
 // The engine comes here only when a key is seen for the first time, when something changes, and to
-// settle; never for a decision in its stride. Nineteen methods, of which eleven must be written to
+// settle; never for a decision in its stride. Twenty methods, of which eleven must be written to
 // run an engine; the rest have defaults that answer Unimplemented and only switch off what they
 // name.
 //
@@ -238,6 +238,11 @@ class QuotaStore {
 
   // ApplyRetire on every open lease of `holder`. The engine knows that the holder is gone.
   virtual absl::Status RetireHolder(HolderId holder, LeaseState end) = 0;
+
+  // ApplyPeriodEnd, and its events, in one transaction, for counters that are due for it, at most
+  // `rows_max`, those that ended first before others. Returns for how many: fewer than `rows_max`
+  // when no more are due. Default: 0, and there are no events quota.reset.
+  virtual absl::StatusOr<std::int64_t> EndPeriods(absl::Time now, std::int32_t rows_max);
 
   // Hourly rows that match, summed over holders, and over keys when no key is asked for, in
   // `query.bucket`s, by time.

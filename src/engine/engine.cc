@@ -26,6 +26,7 @@
 #include "src/engine/settle_thread.h"
 #include "src/engine/settler.h"
 #include "src/engine/table_registry.h"
+#include "src/engine/upkeep.h"
 #include "src/engine/usage_reader.h"
 #include "src/engine/validator.h"
 #include "src/export/usage_exporter.h"
@@ -43,6 +44,7 @@ class Engine::Impl final : public internal::ForkParticipant {
         importer_(context_, plans_),
         index_(std::move(index)),
         settler_(context_, *context_.table),
+        upkeep_(context_),
         usage_(context_, plans_, keys_, settler_),
         validator_({.context = context_,
                     .table = *context_.table,
@@ -82,7 +84,7 @@ class Engine::Impl final : public internal::ForkParticipant {
   const internal::KeyManager& keys() const { return keys_; }
   const internal::KeyImporter& importer() const { return importer_; }
   const internal::UsageReader& usage() const { return usage_; }
-  internal::Settler& settler() { return settler_; }
+  absl::Status Flush(internal::Upkeep::Pace pace);
 
   void BeforeFork() override;
   void AfterFork() override;
@@ -90,7 +92,8 @@ class Engine::Impl final : public internal::ForkParticipant {
  private:
   absl::Status CheckPeppers() const;
   void StartThread();
-  absl::Status SettleInCall();
+  absl::Status SettleByThread();
+  absl::Status SettleAtLast();
 
   const EngineContext context_;
   const internal::PlanManager plans_;
@@ -98,6 +101,7 @@ class Engine::Impl final : public internal::ForkParticipant {
   const internal::KeyImporter importer_;
   const std::unique_ptr<internal::KeyIndex> index_;
   internal::Settler settler_;
+  internal::Upkeep upkeep_;
   const internal::UsageReader usage_;
   internal::CallGate calls_;
   internal::Validator validator_;
@@ -122,7 +126,7 @@ void Engine::Impl::StartThread() {
   if (thread_ != nullptr || closed_.load()) return;
   thread_fork_ = internal::ForkGeneration();
   thread_ = std::make_unique<internal::SettleThread>(context_.options.settle_interval, [this] {
-    const absl::Status status = SettleInCall();
+    const absl::Status status = SettleByThread();
     // Outside of the call: the host may call the engine from here.
     if (!status.ok() && context_.options.log != nullptr) {
       context_.options.log(LogLevel::kWarning,
@@ -132,7 +136,20 @@ void Engine::Impl::StartThread() {
   has_thread_.store(true);
 }
 
-absl::Status Engine::Impl::SettleInCall() {
+// REQUIRES a call under way.
+absl::Status Engine::Impl::Flush(internal::Upkeep::Pace pace) {
+  THROTTL_RETURN_IF_ERROR(settler_.Settle());
+  const absl::Status status = upkeep_.Run(pace);
+  if (!status.ok()) context_.NoteStoreError(status);
+  return status;
+}
+
+absl::Status Engine::Impl::SettleByThread() {
+  const internal::CallGate::Call under_way(calls_);
+  return Flush(internal::Upkeep::Pace::kWhenDue);
+}
+
+absl::Status Engine::Impl::SettleAtLast() {
   const internal::CallGate::Call under_way(calls_);
   return settler_.Settle();
 }
@@ -162,7 +179,7 @@ absl::Status Engine::Impl::Close() {
     thread = std::move(thread_);
   }
   thread.reset();  // it may be waiting for its turn in a call
-  return SettleInCall();
+  return SettleAtLast();
 }
 
 EngineStats Engine::Impl::stats() const {
@@ -306,7 +323,7 @@ absl::Status Engine::ExportUsage(std::string_view owner_id, ExportFormat format,
 }
 
 absl::Status Engine::Flush() {
-  return impl_->Run([&] { return impl_->settler().Settle(); });
+  return impl_->Run([&] { return impl_->Flush(internal::Upkeep::Pace::kNow); });
 }
 
 absl::StatusOr<IssuedKey> Engine::CreateKey(const Key& key, const Caller& caller) {

@@ -41,6 +41,8 @@ constexpr absl::Duration kWindowMin = absl::Milliseconds(1);
 constexpr absl::Duration kWindowMax = absl::Hours(24 * 31);
 constexpr absl::Duration kSettleIntervalMin = absl::Milliseconds(10);
 constexpr absl::Duration kSettleIntervalMax = absl::Seconds(60);
+constexpr absl::Duration kHistoryKeptMin = absl::Hours(24);
+constexpr absl::Duration kEventsKeptMin = absl::Hours(1);
 
 // Puts the path of a struct before the field that `status` names.
 absl::Status Inside(absl::string_view path, const absl::Status& status) {
@@ -328,6 +330,10 @@ absl::Status CheckEngineOptions(const EngineOptions& options) {
                                        {.min = 1, .max = 2}));
   THROTTL_RETURN_IF_ERROR(CheckDuration("settle_interval", options.settle_interval,
                                         {.min = kSettleIntervalMin, .max = kSettleIntervalMax}));
+  THROTTL_RETURN_IF_ERROR(CheckDuration("history_kept", options.history_kept,
+                                        {.min = kHistoryKeptMin, .max = absl::InfiniteDuration()}));
+  THROTTL_RETURN_IF_ERROR(CheckDuration("events_kept", options.events_kept,
+                                        {.min = kEventsKeptMin, .max = absl::InfiniteDuration()}));
   THROTTL_RETURN_IF_ERROR(CheckSecretPrefix(options.secret_prefix));
   const IntegerRange table = {.min = 1, .max = kTableSizeMax};
   THROTTL_RETURN_IF_ERROR(CheckInteger("cached_keys_max", options.cached_keys_max, table));

@@ -37,6 +37,9 @@ SettleRow RowOf(const UnsettledSlot& slot, std::int64_t seq, const PeriodTotal& 
                 .seq = seq,
                 .used = period.used,
                 .keep = period.used,
+                // Nothing is held back between two settles: a lease is never left open.
+                .close = true,
+                .refused = period.refused != 0,
                 .sole = true};
   if (period.limit != kNoLimit) row.limit = period.limit;
   return row;
@@ -49,7 +52,8 @@ PeriodTotal RunningPeriod(const UnsettledSlot& slot) {
           .limit = slot.state.limit,
           .limit_version = slot.state.limit_since,
           .alert_percents = slot.state.alert_percents,
-          .used = slot.totals.units};
+          .used = slot.totals.units,
+          .refused = QuotaRefused(slot.totals.quota_turn) ? 1 : 0};
 }
 
 void AddHour(std::string_view key_id, const HourTotal& hour, SettleBatch& batch) {
@@ -67,7 +71,6 @@ void AddHour(std::string_view key_id, const HourTotal& hour, SettleBatch& batch)
 std::size_t AddSlot(const UnsettledSlot& slot, std::int64_t seq, SettleBatch& batch) {
   if (slot.state.carried_period.present != 0) {
     batch.rows.push_back(RowOf(slot, seq, slot.state.carried_period));
-    batch.rows.back().close = true;
   }
   batch.rows.push_back(RowOf(slot, seq, RunningPeriod(slot)));
   const std::string_view key_id = KeyIdOf(slot.identity.subject.view());

@@ -166,6 +166,7 @@ Validator::Next Validator::SpendQuota(Passage& passage, Decision& decision) {
     case SpendCode::kStale:
       return FindSlots(passage, decision);
     case SpendCode::kRefused:
+      if (!peeks) table_.NoteQuotaRefusal(facts.quota_slot, answer.quota_turn);
       FillQuota(passage, answer, decision);
       if (answer.period_end_ms != kNever && facts.limit >= spend.cost) {
         decision.retry_after = absl::Milliseconds(answer.period_end_ms - passage.now_ms);

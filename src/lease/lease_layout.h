@@ -25,7 +25,7 @@
 namespace throttl::internal {
 
 inline constexpr std::uint64_t kLeaseMagic = 0x317361656C726874;  // "thrleas1"
-inline constexpr std::uint64_t kLeaseLayoutVersion = 1;
+inline constexpr std::uint64_t kLeaseLayoutVersion = 2;
 
 using Word = std::atomic<std::uint64_t>;
 using SignedWord = std::atomic<std::int64_t>;
@@ -92,10 +92,11 @@ static_assert(sizeof(HotSlot) == 64);
 struct alignas(64) ColdSlot {
   SignedWord surplus;  // as in SlotTotals
   std::array<SignedWord, kRefusalKinds> refused;
+  Word quota_turn;  // as in SlotTotals
   SharedValue<SlotIdentity> identity;
   SharedValue<SlotState> state;
 };
-static_assert(sizeof(ColdSlot) == 448);
+static_assert(sizeof(ColdSlot) == 512);
 
 // A change of a slot, written before it is made, so that who finds it half made can finish it.
 struct SlotIntent {

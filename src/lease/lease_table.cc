@@ -122,6 +122,14 @@ void LeaseTable::CountRefusal(SlotRef ref, RefusalKind kind) noexcept {
   hot_[ref.slot].settled.store(kUnsettled);
 }
 
+void LeaseTable::NoteQuotaRefusal(SlotRef ref, std::uint64_t quota_turn) noexcept {
+  if (!IsUsable(ref.slot)) return;
+  // Fails when the period or the limit is another one by now, or it was noted before.
+  if (QuotaRefused(quota_turn)) return;
+  if (!cold_[ref.slot].quota_turn.compare_exchange_strong(quota_turn, quota_turn + 1)) return;
+  hot_[ref.slot].settled.store(kUnsettled);
+}
+
 // --- The table lock, and what its last holder left
 
 absl::Status LeaseTable::CheckOwn() const {
@@ -156,6 +164,7 @@ SlotTotals LeaseTable::CountersOf(std::uint64_t slot) const {
   SlotTotals totals;
   totals.surplus = cold_[slot].surplus.load();
   for (std::size_t i = 0; i < kRefusalKinds; ++i) totals.refused[i] = cold_[slot].refused[i].load();
+  totals.quota_turn = cold_[slot].quota_turn.load();
   return totals;
 }
 
@@ -195,6 +204,10 @@ void LeaseTable::FinishIntent() {
                                 turn.state.carried_hour.present == 0 &&
                                 turn.state.limit_version == intent.old_state.limit_version;
   cold.state.Store(turn.state);
+  // One that stays may be marked by a refusal just now.
+  if (turn.quota_turn != intent.totals.quota_turn) {
+    cold.quota_turn.store(turn.quota_turn, std::memory_order_release);
+  }
   THROTTL_FAULT_POINT("change.state");
   if (intent.begins != 0) {
     cold.identity.Store(intent.identity);

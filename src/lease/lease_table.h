@@ -46,7 +46,7 @@ namespace throttl::internal {
 struct LeaseTableOptions {
   std::string path = {};      // of the lease file; empty: private memory
   std::string store_id = {};  // 1..63 bytes: a file of another store is not trusted
-  // 1..2^30, rounded up to a power of two from 1024 on; 512 bytes each when in use. What a file has
+  // 1..2^30, rounded up to a power of two from 1024 on; 576 bytes each when in use. What a file has
   // stays while anybody uses it or anything in it is not settled.
   std::int64_t slots_max = 1'000'000;
   absl::Duration lock_timeout = absl::Seconds(1);  // of the table lock
@@ -70,6 +70,7 @@ struct SpendAnswer {
   std::int64_t used = 0;     // of the period by everybody, afterwards
   std::int64_t granted = 0;  // units this table may spend in all
   std::int64_t period_end_ms = kNever;
+  std::uint64_t quota_turn = 0;  // of a refusal, for NoteQuotaRefusal
 };
 
 // A subject, and what its slot shall be.
@@ -133,6 +134,8 @@ class LeaseTable final : public ForkParticipant {
   // Counts a request that spent another number of units than 1: `surplus` is that number less one.
   void CountSurplus(SlotRef ref, std::int64_t surplus) noexcept;
   void CountRefusal(SlotRef ref, RefusalKind kind) noexcept;
+  // TrySpend refused with this `quota_turn`: its period and limit have had a refusal.
+  void NoteQuotaRefusal(SlotRef ref, std::uint64_t quota_turn) noexcept;
 
   // Bumped by every change of a key or plan; never 0 while the table is usable.
   std::uint64_t generation() const noexcept {
@@ -261,6 +264,7 @@ inline SpendAnswer LeaseTable::TrySpend(SlotRef ref, const Spend& spend) noexcep
     }
     const std::int64_t units = UnitsOf(consumed);
     if (units + spend.cost > answer.granted) {
+      answer.quota_turn = cold_[ref.slot].quota_turn.load(std::memory_order_acquire);
       // What was read belongs together only if the epoch is still the same.
       const std::uint64_t again = hot.consumed.load(std::memory_order_acquire);
       if (EpochOf(again) != EpochOf(consumed)) continue;

@@ -42,6 +42,8 @@ void SetAim(const SlotAim& aim, SlotState& state) {
   state.base = aim.base;
 }
 
+std::uint64_t NextQuotaTurn(std::uint64_t quota_turn) { return (quota_turn | 1) + 1; }
+
 SlotTurn TurnOf(const SlotState& state, std::int64_t units, std::int64_t hour) {
   return {
       .state = state,
@@ -82,7 +84,9 @@ SlotTurn BeginSlot(const SlotTotals& totals, const SlotAim& aim) {
   state.units_mark = aim.units;
   state.surplus_mark = totals.surplus;
   state.refused_mark = totals.refused;
-  return TurnOf(state, aim.units, aim.hour);
+  SlotTurn turn = TurnOf(state, aim.units, aim.hour);
+  turn.quota_turn = NextQuotaTurn(totals.quota_turn);
+  return turn;
 }
 
 SlotTurn TurnSlot(const SlotState& old, const SlotTotals& totals, const SlotAim& aim) {
@@ -101,13 +105,18 @@ SlotTurn TurnSlot(const SlotState& old, const SlotTotals& totals, const SlotAim&
                             .limit = old.limit,
                             .limit_version = old.limit_since,
                             .alert_percents = old.alert_percents,
-                            .used = totals.units};
+                            .used = totals.units,
+                            .refused = QuotaRefused(totals.quota_turn) ? 1 : 0};
     state.hour_units_before = UnitsInHour(state, totals);
     state.units_mark = aim.units;
     units = aim.units;
   }
   SetAim(aim, state);
-  return TurnOf(state, units, aim.hour);
+  SlotTurn turn = TurnOf(state, units, aim.hour);
+  const bool same_quota =
+      aim.period_start_s == old.period_start_s && state.limit_since == old.limit_since;
+  turn.quota_turn = same_quota ? totals.quota_turn : NextQuotaTurn(totals.quota_turn);
+  return turn;
 }
 
 HourTotal RunningHour(const SlotState& state, const SlotTotals& totals) {

@@ -45,7 +45,8 @@ struct PeriodTotal {
   std::int64_t limit = kNoLimit;
   std::int64_t limit_version = 0;
   PackedPercents alert_percents = {};
-  std::int64_t used = 0;  // units
+  std::int64_t used = 0;     // units
+  std::int64_t refused = 0;  // 1: a request was, under this limit
 };
 
 // What one key did in one hour, as far as this table counted it.
@@ -83,7 +84,12 @@ struct SlotTotals {
   std::int64_t units = 0;    // spent in the period
   std::int64_t surplus = 0;  // units beyond one for each request that was allowed
   std::array<std::int64_t, kRefusalKinds> refused = {};
+  // Twice the number of this period and limit in the slot, never used again, and 1 more when a
+  // request was refused for it.
+  std::uint64_t quota_turn = 0;
 };
+
+constexpr bool QuotaRefused(std::uint64_t quota_turn) { return (quota_turn & 1) != 0; }
 
 // What a slot shall be.
 struct SlotAim {
@@ -104,6 +110,7 @@ struct SlotTurn {
   std::int64_t units = 0;
   std::int64_t granted = 0;         // units that may have been spent when the next is refused
   std::int64_t fresh_until_ms = 0;  // when the state must be turned again
+  std::uint64_t quota_turn = 0;
 };
 
 // The state of a slot that begins to count a subject.

@@ -2,39 +2,77 @@
 
 #include <algorithm>
 #include <limits>
+#include <string>
+#include <string_view>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 
 #include "throttl/plan.h"
 
+#include "src/base/absl_string.h"
+
 namespace throttl {
 namespace {
 
+using internal::AbslView;
+
 // The seq of a lease whose holder was retired: it fences the calls that are still under way.
 constexpr std::int64_t kRetiredSeq = std::numeric_limits<std::int64_t>::max();
+
+// As far as is known.
+std::int64_t UsedOf(const Counter& counter) { return counter.used + counter.forfeited; }
+
+// {"used":1,"limit":2}, with `head` and `tail` inside.
+std::string DataOf(const Counter& counter, std::string_view head, std::string_view tail) {
+  std::string data = absl::StrCat("{", AbslView(head), "\"used\":", UsedOf(counter));
+  if (counter.limit.has_value()) absl::StrAppend(&data, ",\"limit\":", *counter.limit);
+  absl::StrAppend(&data, AbslView(tail), "}");
+  return data;
+}
+
+// An event whose id is the same whenever it is made again.
+Event EventOf(const CounterId& id, std::string_view suffix, const Counter& counter,
+              absl::Time now) {
+  Event event;
+  event.id =
+      absl::StrCat(id.subject, ".", absl::ToUnixSeconds(id.period_start), ".", AbslView(suffix));
+  event.at = now;
+  event.owner_id = counter.owner_id;
+  event.key_id = counter.key_id;
+  return event;
+}
 
 // Raises every threshold that is reached and was not raised yet: those that one settle jumps over
 // are told in order. `limit` is at most 2^48 and `percent` at most 1000, so the product fits.
 void RaiseAlerts(const SettleRow& row, absl::Time now, Counter& counter,
                  std::vector<Event>& events) {
   if (!counter.limit.has_value() || *counter.limit == 0) return;
-  const std::int64_t consumed = counter.used + counter.forfeited;
   for (const std::int32_t percent : row.alert_percents) {
     if (percent <= counter.alerted_percent) continue;
-    if (consumed < (*counter.limit * percent + 99) / 100) break;
+    if (UsedOf(counter) < (*counter.limit * percent + 99) / 100) break;
     counter.alerted_percent = percent;
-    Event event;
-    event.id = absl::StrCat(row.counter.subject, ".", absl::ToUnixSeconds(row.counter.period_start),
-                            ".", percent, ".", counter.limit_version);
+    Event event =
+        EventOf(row.counter, absl::StrCat(percent, ".", counter.limit_version), counter, now);
     event.type = event_type::kQuotaThreshold;
-    event.at = now;
-    event.owner_id = row.owner_id;
-    event.key_id = row.key_id;
-    event.data = absl::StrCat("{\"percent\":", percent, ",\"used\":", consumed,
-                              ",\"limit\":", *counter.limit, "}");
+    event.data = DataOf(counter, absl::StrCat("\"percent\":", percent, ","), "");
     events.push_back(std::move(event));
   }
+}
+
+// A limit of 0 is reached before anything happens: there only a refusal counts.
+void RaiseExceeded(const SettleRow& row, absl::Time now, Counter& counter,
+                   std::vector<Event>& events) {
+  if (!counter.limit.has_value() || counter.exceeded) return;
+  const bool refused = row.refused && row.limit_version == counter.limit_version;
+  const bool reached = *counter.limit > 0 && UsedOf(counter) >= *counter.limit;
+  if (!refused && !reached) return;
+  counter.exceeded = true;
+  Event event =
+      EventOf(row.counter, absl::StrCat("exceeded.", counter.limit_version), counter, now);
+  event.type = event_type::kQuotaExceeded;
+  event.data = DataOf(counter, "", "");
+  events.push_back(std::move(event));
 }
 
 SettleReply Reply(SettleCode code, const Counter& counter, const Lease& lease) {
@@ -81,11 +119,16 @@ SettleReply ApplySettle(const SettleRow& row, absl::Time now,
   if (lease.state != LeaseState::kOpen) ++counter.open_leases;
   lease.state = LeaseState::kOpen;
   if (row.limit_version >= counter.limit_version) {
-    if (row.limit_version > counter.limit_version) counter.alerted_percent = 0;
+    if (row.limit_version > counter.limit_version) {
+      counter.alerted_percent = 0;
+      counter.exceeded = false;
+    }
     counter.limit = row.limit;
     counter.limit_version = row.limit_version;
   }
   counter.period_end = row.period_end;
+  counter.owner_id = row.owner_id;
+  counter.key_id = row.key_id;
   counter.used += row.used - lease.used;
   counter.charged += row.keep - lease.allowance;
   lease.used = row.used;
@@ -101,6 +144,7 @@ SettleReply ApplySettle(const SettleRow& row, absl::Time now,
     --counter.open_leases;
   }
   RaiseAlerts(row, now, counter, events);
+  RaiseExceeded(row, now, counter, events);
   return Reply(SettleCode::kApplied, counter, lease);
 }
 
@@ -115,6 +159,23 @@ void ApplyRetire(LeaseState end, Counter& counter, Lease& lease) {
   } else {
     counter.forfeited += lease.allowance - lease.used;
   }
+}
+
+bool ApplyPeriodEnd(const CounterId& id, absl::Time now, Counter& counter,
+                    std::vector<Event>& events) {
+  if (counter.ended || UsedOf(counter) <= 0) return false;
+  if (!counter.period_end.has_value() || now < *counter.period_end) return false;
+  counter.ended = true;
+  const auto text = [](absl::Time time) {
+    return absl::FormatTime("%Y-%m-%dT%H:%M:%SZ", time, absl::UTCTimeZone());
+  };
+  Event event = EventOf(id, "reset", counter, now);
+  event.type = event_type::kQuotaReset;
+  event.data = DataOf(counter, "",
+                      absl::StrCat(",\"period_start\":\"", text(id.period_start),
+                                   "\",\"period_end\":\"", text(*counter.period_end), "\""));
+  events.push_back(std::move(event));
+  return true;
 }
 
 }  // namespace throttl

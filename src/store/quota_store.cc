@@ -32,6 +32,8 @@ absl::StatusOr<std::vector<WebhookRecord>> QuotaStore::ListWebhooks(const Webhoo
   return NotThere(info(), "ListWebhooks");
 }
 
+absl::StatusOr<std::int64_t> QuotaStore::EndPeriods(absl::Time, std::int32_t) { return 0; }
+
 absl::StatusOr<QuotaStore::Claimed> QuotaStore::ClaimDeliveries(const DeliveryClaim&) {
   return NotThere(info(), "ClaimDeliveries");
 }

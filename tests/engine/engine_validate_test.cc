@@ -310,7 +310,8 @@ TEST_CASE("an alert shows in every decision past its threshold") {
         }
         CHECK(told.size() == 3);
         REQUIRE(t.engine().Flush().ok());
-        CHECK(t.Events().size() == 3 + 3 + 1 + 1);  // seeded plans, thresholds, the plan, the key
+        // Seeded plans, thresholds, the limit exceeded, the plan, the key.
+        CHECK(t.Events().size() == 3 + 3 + 1 + 1 + 1);
       },
       ByHand());
 }

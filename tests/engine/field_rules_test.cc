@@ -421,6 +421,12 @@ TEST_CASE("the bounds of the engine's options are kept") {
   CHECK(WithOptions([](EngineOptions& o) { o.settle_interval = absl::Milliseconds(10); }) == "OK");
   CHECK(WithOptions([](EngineOptions& o) { o.settle_interval = absl::Milliseconds(9); }) ==
         "settle_interval is 9ms, 10ms to 1m are allowed");
+  CHECK(WithOptions([](EngineOptions& o) { o.history_kept = absl::Hours(23); }) ==
+        "history_kept is 23h, 24h to inf are allowed");
+  CHECK(WithOptions([](EngineOptions& o) { o.history_kept = absl::InfiniteDuration(); }) == "OK");
+  CHECK(WithOptions([](EngineOptions& o) { o.events_kept = absl::Minutes(59); }) ==
+        "events_kept is 59m, 1h to inf are allowed");
+  CHECK(WithOptions([](EngineOptions& o) { o.events_kept = absl::Hours(1); }) == "OK");
   CHECK(WithOptions([](EngineOptions& o) { o.settle_interval = absl::InfiniteDuration(); }) ==
         "settle_interval is inf, 10ms to 1m are allowed");
   CHECK(WithOptions([](EngineOptions& o) { o.on_store_failure = static_cast<StoreFailure>(0); }) ==

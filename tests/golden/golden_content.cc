@@ -105,6 +105,10 @@ void WriteCounts(QuotaStore& store) {
   batch = {.holder = HolderId{2}, .now = At(10), .rows = {NewRow("key-plain", 1, 0, 0, 20)}};
   MustSettle(store, batch);
   CHECK(store.RetireHolder(HolderId{2}, LeaseState::kLost).ok());
+  SettleRow exceeded = NewRow("key-exceeded", 1, 100, 100, 0);
+  exceeded.sole = true;
+  MustSettle(store, {.holder = HolderId{3}, .now = At(11), .rows = {exceeded}});
+  CHECK(Must(store.EndPeriods(At(32 * 86400), 10)) == 2);
   const std::vector<Delivery> deliveries = {GoldenDelivery("one", DeliveryState::kPending),
                                             GoldenDelivery("two", DeliveryState::kDead)};
   CHECK(store.PutDeliveries(deliveries, 3).ok());
@@ -120,11 +124,15 @@ void WriteGolden(const std::string& path) {
   WriteCounts(*store);
 }
 
-std::string DescribeGolden(QuotaStore& store) {
+std::string DescribeGolden(QuotaStore& store, int version) {
   std::string text = Snapshot(store);
-  for (const CounterId& id : {CounterId{"key-plain", At(0)}, CounterId{"acme@team", At(0)}}) {
-    absl::StrAppend(&text, id.subject, ": ",
-                    Dump(Must(store.ReadCounters(std::vector<CounterId>{id})).at(0)));
+  std::vector<std::string> subjects = {"key-plain", "acme@team"};
+  if (version >= 2) subjects.emplace_back("key-exceeded");
+  for (const std::string& subject : subjects) {
+    const CounterId id{subject, At(0)};
+    std::string counter = Dump(Must(store.ReadCounters(std::vector<CounterId>{id})).at(0));
+    if (version < 2) counter = counter.substr(0, counter.find(" exceeded ")) + "\n";
+    absl::StrAppend(&text, subject, ": ", counter);
   }
   for (const UsageBucket& bucket : Must(store.ReadUsage({.bucket = Period::kHour}))) {
     absl::StrAppend(&text, Dump(bucket));

@@ -17,8 +17,9 @@ namespace throttl::testing {
 // and randomness are fixed, the rest by the store itself.
 void WriteGolden(const std::string& path);
 
-// Every record as text: plans, keys, webhooks, events, counters, usage, deliveries.
-std::string DescribeGolden(QuotaStore& store);
+// Every record as text, as far as a store of schema `version` kept it: plans, keys, webhooks,
+// events, counters, usage, deliveries.
+std::string DescribeGolden(QuotaStore& store, int version);
 
 // The secret of the key "key-plain", as it was shown once.
 std::string GoldenSecret();

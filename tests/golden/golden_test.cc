@@ -19,7 +19,7 @@
 namespace throttl::testing {
 namespace {
 
-constexpr int kVersions = 1;
+constexpr int kVersions = 2;
 
 std::string GoldenFile(int version, const std::string& ending) {
   return absl::StrCat(GOLDEN_DIRECTORY, "/schema-", version, ending);
@@ -35,7 +35,7 @@ TEST_CASE("a database of every schema version opens, with every record as it was
     const auto store = Must(OpenSqliteStore({.path = path, .create = false}));
     const std::string wanted = ReadBytes(GoldenFile(version, ".txt"));
     REQUIRE(wanted.size() > 4000);
-    CHECK(DescribeGolden(*store) == wanted);
+    CHECK(DescribeGolden(*store, version) == wanted);
     CHECK(PlainSqlite(path).Run("PRAGMA user_version") == absl::StrCat(kVersions));
     CHECK(PlainSqlite(path).Run("PRAGMA integrity_check") == "ok");
     CHECK(PlainSqlite(path).Run("PRAGMA foreign_key_check") == "");
@@ -71,6 +71,21 @@ TEST_CASE("an engine goes on with an old database: keys are managed, and its pla
   }
 }
 
+TEST_CASE(
+    "a counter of version 1 goes on, and the end of its period is not told: whose, is unknown") {
+  const ScratchDirectory scratch;
+  WriteBytes(scratch / "throttl.db", ReadBytes(GoldenFile(1, ".db")));
+  const auto store = Must(OpenSqliteStore({.path = scratch / "throttl.db"}));
+  MustSettle(*store, {.holder = HolderId{0xFEDCBA9876543210},
+                      .now = At(20),
+                      .rows = {NewRow("key-plain", 3, 58, 60, 0)}});
+  const std::vector<CounterId> ids = {{"key-plain", At(0)}};
+  const Counter counter = Must(store->ReadCounters(ids)).at(0);
+  CHECK(counter.used == 58);
+  CHECK(counter.owner_id == "acme");
+  CHECK(Must(store->EndPeriods(At(400 * 86400), 10)) == 0);
+}
+
 // What a killed opening has left, looked at without changing it: a copy of its file and log.
 std::string Leftovers(const std::string& path, const ScratchDirectory& scratch) {
   const std::string copy = scratch / "copy.db";
@@ -84,7 +99,8 @@ std::string Leftovers(const std::string& path, const ScratchDirectory& scratch) 
       "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE "
       "'sqlite_%'");
   if (version == "0" && tables == "0") return "nothing";
-  if (version != "1" || tables != "14" || plain.Run("SELECT count(*) FROM meta") != "2") {
+  if (version != absl::StrCat(kVersions) || tables != "14" ||
+      plain.Run("SELECT count(*) FROM meta") != "2") {
     return absl::StrCat("half of a schema: version ", version, ", ", tables, " tables");
   }
   const std::string plans = plain.Run("SELECT count(*) FROM plan");

@@ -6,6 +6,7 @@
 
 #include "throttl/sqlite_store.h"
 
+#include "src/store/sqlite/sqlite_migrations.h"
 #include "tests/faults/fault_parts.h"
 #include "tests/golden/golden_content.h"
 #include "tests/store/store_contract_parts.h"
@@ -15,10 +16,13 @@ namespace {
 
 void MakeGolden(const std::string& file) {
   WriteGolden(file + ".db");
-  WriteBytes(file + ".txt", DescribeGolden(*Must(OpenSqliteStore({.path = file + ".db"}))));
+  WriteBytes(file + ".txt", DescribeGolden(*Must(OpenSqliteStore({.path = file + ".db"})),
+                                           static_cast<int>(internal::SqliteMigrations().size())));
   // One file, without a log: closing the last handle takes the log away.
   PlainSqlite(file + ".db").Run("PRAGMA wal_checkpoint(TRUNCATE)");
-  unlink((file + ".db-gate").c_str());
+  for (const char* ending : {".db-gate", ".db-lease", ".db-lease-lock"}) {
+    unlink((file + ending).c_str());
+  }
 }
 
 }  // namespace

@@ -156,12 +156,12 @@ std::vector<Damage> Damages() {
   const auto cut = [](std::uintmax_t bytes) {
     return [bytes](const std::string& path) { std::filesystem::resize_file(path, bytes); };
   };
-  const std::uintmax_t whole = internal::kHeaderBytes + 1024 * (16 + 64 + 448);
+  const std::uintmax_t whole = internal::kHeaderBytes + 1024 * (16 + 64 + 512);
   return {
       {"wrong magic", "not a lease file", patch(offsetof(LeaseHeader, magic), "SQLite f")},
       {"not ready", "damaged", patch(offsetof(LeaseHeader, ready), WordBytes(0))},
-      {"an older layout", "layout 0", patch(offsetof(LeaseHeader, layout_version), WordBytes(0))},
-      {"a newer layout", "layout 2", patch(offsetof(LeaseHeader, layout_version), WordBytes(2))},
+      {"an older layout", "layout 1", patch(offsetof(LeaseHeader, layout_version), WordBytes(1))},
+      {"a newer layout", "layout 3", patch(offsetof(LeaseHeader, layout_version), WordBytes(3))},
       {"another store", "another store", patch(offsetof(LeaseHeader, store_id), "Store-of")},
       {"another boot", "another boot", patch(offsetof(LeaseHeader, boot_id), "00000000")},
       {"another size", "cut", patch(offsetof(LeaseHeader, slots_max), WordBytes(2048))},

@@ -608,6 +608,43 @@ TEST_CASE("refusals, and requests of other costs than 1, are settled once and ch
 
 // --- Settling
 
+TEST_CASE("NoteQuotaRefusal: the period and limit of the refusal have had one, and no other") {
+  OnBothKinds([](LeaseTable& table, const std::string&) {
+    const SlotRef ref = MustSlot(table, "k:one", AimOf({.limit = 10}));
+    const auto refused = [&] {
+      const auto slot = table.Read("k:one");
+      REQUIRE((slot.ok() && slot->has_value()));
+      return internal::QuotaRefused((*slot)->totals.quota_turn);
+    };
+    Try(table, ref, 4);
+    SettleAll(table);
+    const SpendAnswer answer = Try(table, ref, 7);
+    CHECK(answer.code == SpendCode::kRefused);
+    CHECK_FALSE(refused());
+    table.NoteQuotaRefusal(ref, answer.quota_turn);
+    table.NoteQuotaRefusal(ref, answer.quota_turn);
+    CHECK(refused());
+    CHECK(Unsettled(table).size() == 1);
+    // Of a limit that was raised meanwhile.
+    MustSlot(table, "k:one", AimOf({.limit = 20, .limit_version = 2}));
+    CHECK_FALSE(refused());
+    table.NoteQuotaRefusal(ref, answer.quota_turn);
+    CHECK_FALSE(refused());
+    const SpendAnswer again = Try(table, ref, 17);
+    table.NoteQuotaRefusal(ref, again.quota_turn);
+    CHECK(refused());
+    // Of a period that has ended.
+    const std::int64_t later = kStart + kMonthMs;
+    MustSlot(table, "k:one", AimOf({.limit = 20, .limit_version = 2, .now_ms = later}));
+    CHECK_FALSE(refused());
+    table.NoteQuotaRefusal(ref, again.quota_turn);
+    CHECK_FALSE(refused());
+    const auto slot = table.Read("k:one");
+    REQUIRE((slot.ok() && slot->has_value()));
+    CHECK((*slot)->state.carried_period.refused == 1);
+  });
+}
+
 TEST_CASE("ReadUnsettled: at most count_max slots, each once, and `next` is where to go on") {
   OnBothKinds([](LeaseTable& table, const std::string&) {
     constexpr int kSubjects = 250;

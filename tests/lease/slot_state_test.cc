@@ -178,6 +178,26 @@ TEST_CASE("a period that ends is carried with its limit and total, and its units
   CHECK(RunningHour(turn.state, Totals(5)).units == 2);
 }
 
+TEST_CASE("a period and limit have a number that no other has, and a refusal belongs to its own") {
+  const SlotTurn begun = BeginSlot({.quota_turn = 6}, DayAim(5, 100));
+  CHECK(begun.quota_turn == 8);
+  CHECK(BeginSlot({.quota_turn = 7}, DayAim(5, 100)).quota_turn == 8);
+  const SlotTotals refused{.units = 1, .quota_turn = begun.quota_turn | 1};
+  SlotAim aim = DayAim(6, 100);
+  aim.limit_version = 2;  // of a key that was renamed
+  const SlotTurn renamed = TurnSlot(begun.state, refused, aim);
+  CHECK(renamed.quota_turn == refused.quota_turn);
+  CHECK(renamed.state.carried_period.present == 0);
+  aim.limit = 101;
+  aim.limit_version = 3;
+  CHECK(TurnSlot(renamed.state, refused, aim).quota_turn == 10);
+  const SlotTurn next_day = TurnSlot(renamed.state, refused, DayAim(24, 100));
+  CHECK(next_day.quota_turn == 10);
+  CHECK(next_day.state.carried_period.refused == 1);
+  const SlotTotals unrefused{.units = 1, .quota_turn = begun.quota_turn};
+  CHECK(TurnSlot(renamed.state, unrefused, DayAim(24, 100)).state.carried_period.refused == 0);
+}
+
 TEST_CASE("an hour that two periods share has the units of both") {
   SlotAim first = DayAim(5);
   first.period_end_ms = 5 * kHour + 60'000;

@@ -6,6 +6,7 @@
 #include <set>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 namespace throttl::testing {
@@ -68,6 +69,7 @@ class History {
     row.seq = ++holder.seq;
     row.used = holder.used;
     row.keep = keep;
+    row.refused = row.seq % 7 == 0;
     return row;
   }
 
@@ -80,21 +82,26 @@ class History {
     std::int64_t& applied = applied_seq_[holder];
     if (reply->code == SettleCode::kApplied && row.seq > applied) {
       applied = row.seq;
-      ExpectEvents(*reply);
+      ExpectEvents(row, *reply);
     }
     return reply;
   }
 
-  // Which thresholds are crossed after a call was applied, computed without rounding.
-  void ExpectEvents(const SettleReply& reply) {
+  // Which events there are after a call was applied, computed without rounding.
+  void ExpectEvents(const SettleRow& row, const SettleReply& reply) {
     Expect(reply.limit.has_value(), "the reply tells the limit");
     if (!reply.limit.has_value()) return;
-    for (const std::int32_t percent : kPercents) {
-      if ((reply.used_by_all + reply.forfeited) * 100 < *reply.limit * percent) continue;
+    const auto expect = [&](auto what) {
       expected_events_.insert(absl::StrCat(counter_.subject, ".",
-                                           absl::ToUnixSeconds(counter_.period_start), ".", percent,
+                                           absl::ToUnixSeconds(counter_.period_start), ".", what,
                                            ".", reply.limit_version));
+    };
+    const std::int64_t used = reply.used_by_all + reply.forfeited;
+    for (const std::int32_t percent : kPercents) {
+      if (used * 100 >= *reply.limit * percent) expect(percent);
     }
+    const bool refused = row.refused && row.limit_version == reply.limit_version;
+    if (refused || used >= *reply.limit) expect("exceeded");
   }
 
   void Send(Holder& holder, const SettleRow& row, bool lose_reply) {
@@ -237,7 +244,7 @@ class History {
     holder.used = holder.allowance;
   }
 
-  // An event exists if and only if its threshold was crossed.
+  // An event exists if and only if its threshold was crossed, or the limit exceeded.
   void CheckEvents() {
     const auto log = target_.events();
     Expect(log.ok(), "ReadEvents answers OK");
@@ -245,8 +252,9 @@ class History {
     std::set<std::string> seen;
     for (const Event& event : *log) {
       Expect(seen.insert(event.id).second, absl::StrCat("event ", event.id, " comes once"));
-      Expect(event.type == event_type::kQuotaThreshold && event.owner_id == "acme" &&
-                 event.key_id == "key",
+      const bool exceeded = absl::StrContains(event.id, ".exceeded.");
+      Expect(event.type == (exceeded ? event_type::kQuotaExceeded : event_type::kQuotaThreshold) &&
+                 event.owner_id == "acme" && event.key_id == "key",
              absl::StrCat("event ", event.id, " tells type, owner and key"));
     }
     Expect(seen == expected_events_, "each threshold that was crossed has one event");

@@ -59,7 +59,8 @@ bool Same(const Counter& a, const Counter& b) {
   return a.period_end == b.period_end && a.limit == b.limit && a.limit_version == b.limit_version &&
          a.used == b.used && a.charged == b.charged && a.forfeited == b.forfeited &&
          a.open_leases == b.open_leases && a.alerted_percent == b.alerted_percent &&
-         a.recall == b.recall;
+         a.recall == b.recall && a.exceeded == b.exceeded && a.ended == b.ended &&
+         a.owner_id == b.owner_id && a.key_id == b.key_id;
 }
 
 bool Same(const Lease& a, const Lease& b) {
@@ -207,8 +208,133 @@ TEST_CASE("thresholds that one settle jumps over are told in order, each once") 
   bench.Settle(1, Row(5, 95, 100, 0));
   CHECK(bench.events.size() == 2);
   bench.Settle(1, Row(6, 100, 100, 0));
-  REQUIRE(bench.events.size() == 3);
+  REQUIRE(bench.events.size() == 4);
   CHECK(bench.events[2].id == "k:1.1767225600.100.1");
+  CHECK(bench.events[3].type == event_type::kQuotaExceeded);
+}
+
+TEST_CASE("quota.exceeded when the limit is reached, once for a limit") {
+  Bench bench;
+  SettleRow row = Row(1, 0, 0, 100);
+  row.alert_percents = {};
+  bench.Settle(1, row);
+  row = Row(2, 99, 100, 0);
+  row.alert_percents = {};
+  bench.Settle(1, row);
+  CHECK(bench.events.empty());
+  for (std::int64_t seq = 3; seq < 6; ++seq) {
+    row.seq = seq;
+    row.used = 103 - seq;  // 100, then less again
+    bench.Settle(1, row);
+    REQUIRE(bench.events.size() == 1);
+  }
+  CHECK(bench.events[0].id == "k:1.1767225600.exceeded.1");
+  CHECK(bench.events[0].type == event_type::kQuotaExceeded);
+  CHECK(bench.events[0].at == bench.now);
+  CHECK(bench.events[0].owner_id == "acme");
+  CHECK(bench.events[0].key_id == "key");
+  CHECK(bench.events[0].data == "{\"used\":100,\"limit\":100}");
+  row.seq = 6;
+  row.limit = 98;
+  row.limit_version = 2;
+  bench.Settle(1, row);
+  REQUIRE(bench.events.size() == 2);
+  CHECK(bench.events[1].id == "k:1.1767225600.exceeded.2");
+  CHECK(bench.events[1].data == "{\"used\":98,\"limit\":98}");
+}
+
+TEST_CASE("quota.exceeded when a request was refused for the limit, also one of 0") {
+  for (const std::int64_t limit : {0, 100}) {
+    Bench bench;
+    SettleRow row = Row(1, 0, 0, 0);
+    row.limit = limit;
+    bench.Settle(1, row);
+    CHECK(bench.events.empty());
+    row.seq = 2;
+    row.refused = true;
+    bench.Settle(1, row);
+    REQUIRE(bench.events.size() == 1);
+    CHECK(bench.events[0].data == absl::StrCat("{\"used\":0,\"limit\":", limit, "}"));
+    row.seq = 3;
+    bench.Settle(1, row);
+    CHECK(bench.events.size() == 1);
+    // Told late, of a limit that is no longer in force.
+    SettleRow newer = row;
+    newer.seq = 4;
+    newer.limit = limit + 50;
+    newer.limit_version = 2;
+    newer.refused = false;
+    bench.Settle(1, newer);
+    bench.Settle(2, row);
+    CHECK(bench.events.size() == 1);
+    newer.seq = 5;
+    newer.refused = true;
+    bench.Settle(1, newer);
+    CHECK(bench.events.size() == 2);
+  }
+}
+
+TEST_CASE("without a limit nothing is exceeded") {
+  Bench bench;
+  SettleRow row = Row(1, 7, 7, 0);
+  row.sole = true;
+  row.limit = std::nullopt;
+  row.refused = true;
+  bench.Settle(1, row);
+  CHECK(bench.events.empty());
+}
+
+TEST_CASE(
+    "quota.reset if the period has ended, something was used in it, and it was not told yet") {
+  Bench bench;
+  const CounterId id{"k:1", kStart};
+  const auto end_at = [&](absl::Time now) {
+    return ApplyPeriodEnd(id, now, bench.counter, bench.events);
+  };
+  SettleRow row = Row(1, 0, 0, 0);
+  bench.Settle(1, row);
+  CHECK_FALSE(end_at(kEnd));  // nothing was used
+  row = Row(2, 7, 7, 0);
+  row.sole = true;
+  bench.Settle(1, row);
+  const Counter before = bench.counter;
+  CHECK_FALSE(end_at(kEnd - absl::Nanoseconds(1)));
+  CHECK(Same(bench.counter, before));
+  CHECK(end_at(kEnd));
+  CHECK_FALSE(end_at(kEnd + absl::Hours(1)));
+  REQUIRE(bench.events.size() == 1);
+  CHECK(bench.events[0].id == "k:1.1767225600.reset");
+  CHECK(bench.events[0].type == event_type::kQuotaReset);
+  CHECK(bench.events[0].at == kEnd);
+  CHECK(bench.events[0].owner_id == "acme");
+  CHECK(bench.events[0].key_id == "key");
+  CHECK(bench.events[0].data ==
+        "{\"used\":7,\"limit\":100,\"period_start\":\"2026-01-01T00:00:00Z\","
+        "\"period_end\":\"2026-02-01T00:00:00Z\"}");
+}
+
+TEST_CASE("a period that never ends is never told of, and one without a limit is told without it") {
+  Bench bench;
+  SettleRow row = Row(1, 7, 7, 0);
+  row.sole = true;
+  row.limit = std::nullopt;
+  row.period_end = std::nullopt;
+  bench.Settle(1, row);
+  CHECK_FALSE(ApplyPeriodEnd({"k:1", kStart}, absl::InfiniteFuture(), bench.counter, bench.events));
+  row.seq = 2;
+  row.period_end = kEnd;
+  bench.Settle(1, row);
+  CHECK(ApplyPeriodEnd({"k:1", kStart}, kEnd, bench.counter, bench.events));
+  CHECK(bench.events[0].data ==
+        "{\"used\":7,\"period_start\":\"2026-01-01T00:00:00Z\","
+        "\"period_end\":\"2026-02-01T00:00:00Z\"}");
+}
+
+TEST_CASE("what a lost holder may have used counts as used: its period has an end to tell") {
+  Bench bench;
+  bench.Settle(1, Row(1, 0, 0, 30));
+  bench.Retire(1, LeaseState::kLost);
+  CHECK(ApplyPeriodEnd({"k:1", kStart}, kEnd, bench.counter, bench.events));
 }
 
 TEST_CASE("a new limit raises its thresholds anew, and a limit of 0 raises none") {

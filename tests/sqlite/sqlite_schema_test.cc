@@ -44,7 +44,7 @@ TEST_CASE("the database is marked as Throttl's, has a version, a log, and STRICT
   const auto store = OpenWithKeys(path, 1);
   PlainSqlite plain(path);
   CHECK(plain.Run("PRAGMA application_id") == "1414025812");
-  CHECK(plain.Run("PRAGMA user_version") == "1");
+  CHECK(plain.Run("PRAGMA user_version") == "2");
   CHECK(plain.Run("PRAGMA journal_mode") == "wal");
   CHECK(plain.Run("SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table' "
                   "AND NOT strict AND name NOT LIKE 'sqlite_%'") == "");
@@ -58,7 +58,7 @@ TEST_CASE("a new file is marked itself, and not only in its log, where others do
   const ScratchDirectory scratch;
   const auto store = Open({.path = scratch / "throttl.db"});
   CHECK(ReadBytes(scratch / "throttl.db").substr(60, 12) ==
-        std::string("\0\0\0\1\0\0\0\0THRT", 12));
+        std::string("\0\0\0\2\0\0\0\0THRT", 12));
 }
 
 TEST_CASE("the schema itself refuses what no record may hold") {
@@ -258,11 +258,13 @@ void CallEverything(QuotaStore& store) {
   MustApply(store, {.put_plans = {NewPlan("empty")}});
   MustApply(store, {.delete_plans = {{.id = "empty", .version = 1}}});
   Must(store.ReadEvents(50, 10));
-  SettleBatch batch{.holder = HolderId{1}, .now = At(1), .rows = {NewRow("key-7", 1, 0, 0, 10)}};
+  SettleBatch batch{.holder = HolderId{1}, .now = At(1), .rows = {NewRow("key-7", 1, 1, 1, 10)}};
+  batch.rows.front().sole = true;
   batch.usage = {{.key_id = "key-7", .hour = {.start = At(0), .allowed = 1}}};
   batch.activity = {{.key_id = "key-7", .last_used_at = At(1)}};
   MustSettle(store, batch);
   Must(store.ReadCounters(std::vector<CounterId>{{"key-7", At(0)}}));
+  CHECK(Must(store.EndPeriods(At(40 * 86400), 10)) == 1);
   Must(store.ReadUsage({.key_id = "key-7"}));
   Must(store.ReadUsage({.owner_id = "acme"}));
   Must(store.ReadUsage({}));
@@ -336,7 +338,7 @@ TEST_CASE("every statement on what can be many goes by an index, and every index
   CHECK(of_tables.size() >= 23);
   CHECK(absl::StrJoin(used, " ") ==
         "api_key_by_age api_key_by_owner api_key_by_plan api_key_live_by_plan counter_by_end "
-        "delivery_by_age delivery_by_claim delivery_due event_by_age key_secret_by_key "
+        "counter_due delivery_by_age delivery_by_claim delivery_due event_by_age key_secret_by_key "
         "key_secret_by_pepper lease_open_by_holder usage_hour_by_start webhook_by_owner");
   CHECK(plain.Run("SELECT count(*) FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL") ==
         absl::StrCat(used.size()));

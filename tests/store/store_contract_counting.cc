@@ -91,6 +91,7 @@ SettleRow RandomRow(std::mt19937& rng, const CounterId& counter, const Lease& le
   if (row.close) row.used = row.keep;
   if (!row.close) row.want = roll(60);
   row.want_min = roll(5);
+  row.refused = roll(4) == 0;
   return row;
 }
 
@@ -272,6 +273,76 @@ void RetiresEveryLease(const StoreUnderTest& under) {
   CHECK(MustSettle(*store, late)[0].code == SettleCode::kApplied);
 }
 
+// Ends what is due by `now` in steps of `rows_max`, on the store and on the model.
+std::int64_t EndAll(QuotaStore& store, Model& model, absl::Time now, std::int32_t rows_max) {
+  std::int64_t ended = 0;
+  for (int i = 0; i < 1000; ++i) {
+    const std::int64_t rows = Must(store.EndPeriods(now, rows_max));
+    CHECK(rows <= rows_max);
+    ended += rows;
+    if (rows < rows_max) break;
+  }
+  std::int64_t expected = 0;
+  for (auto& [id, counter] : model.counters) {
+    if (ApplyPeriodEnd(id, now, counter, model.events)) ++expected;
+  }
+  if (ended != 0) CHECK(ended == expected);
+  return ended;
+}
+
+// By id, for rows that end at one time have no order.
+std::multiset<std::string> SetOf(const std::vector<Event>& events) {
+  std::multiset<std::string> texts;
+  for (const Event& event : events) texts.insert(Dump(event));
+  return texts;
+}
+
+void EndsPeriods(const StoreUnderTest& under) {
+  const auto store = under.open_new();
+  Model model;
+  SettleBatch batch{.holder = HolderId{9}, .now = At(5)};
+  for (std::int64_t i = 0; i < 20; ++i) {
+    SettleRow row = NewRow(absl::StrCat("k:", i), 1, i, i, 0);
+    row.sole = true;
+    row.counter.period_start = At(i % 4 * kDay);
+    row.period_end = At((i % 4 + 1) * kDay);
+    if (i == 7) row.period_end = std::nullopt;
+    row.owner_id = absl::StrCat("owner ", i);
+    row.key_id = absl::StrCat("key ", i);
+    batch.rows.push_back(row);
+  }
+  MustSettle(*store, batch);
+  model.Settle(batch);
+  CHECK(Must(store->EndPeriods(At(kDay) - absl::Milliseconds(1), 3)) == 0);
+  // Those of the first day, but for number 0, which used nothing.
+  if (EndAll(*store, model, At(kDay), 3) == 0) return Skip(under, "EndPeriods");
+  const auto check = [&] {
+    CHECK(SetOf(Must(ReadAllEvents(*store, 0))) == SetOf(model.events));
+    for (const auto& [id, counter] : model.counters) {
+      CHECK(Dump(Must(store->ReadCounters(std::span(&id, 1))).at(0)) == Dump(counter));
+    }
+  };
+  check();
+  CHECK(EndAll(*store, model, At(kDay), 3) == 0);
+  // Used after its end was reached, and told once.
+  batch.rows.resize(1);
+  batch.rows[0].seq = 2;
+  batch.rows[0].used = batch.rows[0].keep = 4;
+  MustSettle(*store, batch);
+  model.Settle(batch);
+  CHECK(EndAll(*store, model, At(kDay), 1) == 1);
+  CHECK(EndAll(*store, model, At(3 * kDay), 4) == 10);
+  CHECK(EndAll(*store, model, At(4 * kDay), 4) == 4);
+  CHECK(EndAll(*store, model, At(400 * kDay), 4) == 0);
+  check();
+  std::vector<absl::Time> ends;
+  for (const Event& event : Must(ReadAllEvents(*store, 0))) {
+    if (event.type == event_type::kQuotaReset) ends.push_back(event.at);
+  }
+  CHECK(ends.size() == 19);
+  CHECK(std::is_sorted(ends.begin(), ends.end()));
+}
+
 struct StoredHour {
   std::string key_id;
   std::string owner_id;
@@ -419,6 +490,9 @@ std::span<const StorePromise> CountingPromises() {
       StorePromise{"The counters, in order; a default-constructed one where none is stored",
                    &CountersInOrder},
       StorePromise{"ApplyRetire on every open lease of `holder`", &RetiresEveryLease},
+      StorePromise{"ApplyPeriodEnd, and its events, in one transaction, for counters that are due "
+                   "for it, at most `rows_max`",
+                   &EndsPeriods},
       StorePromise{"Hourly rows that match, summed over holders, and over keys when no key is "
                    "asked for, in `query.bucket`s, by time",
                    &UsageSums},

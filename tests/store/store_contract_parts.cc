@@ -172,7 +172,9 @@ std::string Dump(const Counter& counter) {
   return absl::StrCat("counter ", Text(counter.period_end), " ", Text(counter.limit), " v",
                       counter.limit_version, " used ", counter.used, " charged ", counter.charged,
                       " forfeited ", counter.forfeited, " open ", counter.open_leases, " alerted ",
-                      counter.alerted_percent, " recall ", counter.recall, "\n");
+                      counter.alerted_percent, " recall ", counter.recall, " exceeded ",
+                      counter.exceeded, " ended ", counter.ended, " owner ", Text(counter.owner_id),
+                      " key ", Text(counter.key_id), "\n");
 }
 
 std::string Dump(const SettleReply& reply) {

@@ -36,8 +36,28 @@ SettleReply MemoryCounting::Settle(const SettleRow& row, const SettleBatch& batc
     CounterRow& stored = counters_[row.counter];
     stored.counter = counter;
     stored.leases[batch.holder] = lease;
+    NoteDue(row.counter, counter);
   }
   return reply;
+}
+
+void MemoryCounting::NoteDue(const CounterId& id, const Counter& counter) {
+  if (counter.ended || counter.used + counter.forfeited <= 0 || !counter.period_end) return;
+  due_.emplace(*counter.period_end, id);
+}
+
+std::int64_t MemoryCounting::EndPeriods(absl::Time now, std::int64_t rows_max,
+                                        std::vector<Event>& events) {
+  std::int64_t rows = 0;
+  while (rows < rows_max && !due_.empty() && due_.begin()->first <= now) {
+    const CounterId id = due_.begin()->second;
+    due_.erase(due_.begin());
+    const auto it = counters_.find(id);
+    // It may have been forgotten, or have got another end or less usage since.
+    if (it != counters_.end() && ApplyPeriodEnd(id, now, it->second.counter, events)) ++rows;
+    now_ = std::max(now_, now);
+  }
+  return rows;
 }
 
 std::vector<Counter> MemoryCounting::ReadCounters(std::span<const CounterId> ids) const {
@@ -53,7 +73,9 @@ std::vector<Counter> MemoryCounting::ReadCounters(std::span<const CounterId> ids
 void MemoryCounting::RetireHolder(HolderId holder, LeaseState end) {
   for (auto& [id, row] : counters_) {
     const auto lease = row.leases.find(holder);
-    if (lease != row.leases.end()) ApplyRetire(end, row.counter, lease->second);
+    if (lease == row.leases.end()) continue;
+    ApplyRetire(end, row.counter, lease->second);
+    NoteDue(id, row.counter);
   }
 }
 

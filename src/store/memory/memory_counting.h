@@ -9,9 +9,11 @@
 
 #include <cstdint>
 #include <map>
+#include <set>
 #include <span>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "absl/time/time.h"
@@ -31,6 +33,8 @@ class MemoryCounting {
   SettleReply Settle(const SettleRow& row, const SettleBatch& batch, std::vector<Event>& events);
   std::vector<Counter> ReadCounters(std::span<const CounterId> ids) const;
   void RetireHolder(HolderId holder, LeaseState end);
+  // As QuotaStore::EndPeriods, with the events in `events`.
+  std::int64_t EndPeriods(absl::Time now, std::int64_t rows_max, std::vector<Event>& events);
 
   void PutUsage(const UsageRow& row, HolderId holder);
   // `records` tell the owner of a key.
@@ -50,11 +54,14 @@ class MemoryCounting {
   // Of one hour, by key: few holders count for one key.
   using UsageOfKeys = std::unordered_map<std::string, std::map<HolderId, UsageBucket>>;
 
+  void NoteDue(const CounterId& id, const Counter& counter);
   void ForgetOldestUsage();
 
   const MemoryStoreOptions options_;
   std::map<CounterId, CounterRow> counters_;
-  absl::Time now_ = absl::InfinitePast();  // the newest of all batches
+  // By their end: those with usage for which ApplyPeriodEnd has not been done.
+  std::set<std::pair<absl::Time, CounterId>> due_;
+  absl::Time now_ = absl::InfinitePast();  // the newest that was told
   std::map<absl::Time, UsageOfKeys> usage_;
   std::int64_t usage_rows_ = 0;
 };

@@ -118,6 +118,15 @@ class MemoryStore final : public QuotaStore {
     return absl::OkStatus();
   }
 
+  absl::StatusOr<std::int64_t> EndPeriods(absl::Time now, std::int32_t rows_max) override {
+    THROTTL_RETURN_IF_ERROR(CheckUsable());
+    std::vector<Event> events;
+    const MutexLock lock(mutex_);
+    const std::int64_t rows = counting_.EndPeriods(now, rows_max, events);
+    for (const Event& event : events) records_.AppendEvent(event);
+    return rows;
+  }
+
   absl::StatusOr<std::vector<UsageBucket>> ReadUsage(const UsageQuery& query) override {
     THROTTL_RETURN_IF_ERROR(CheckUsable());
     const MutexLock lock(mutex_);

@@ -17,15 +17,23 @@ std::int64_t HolderBits(HolderId holder) {
   return std::bit_cast<std::int64_t>(static_cast<std::uint64_t>(holder));
 }
 
+absl::Status DamagedCounter(const CounterId& id, const char* how) {
+  return absl::DataLossError(absl::StrCat("the counter of \"", id.subject, "\" from ",
+                                          absl::ToUnixSeconds(id.period_start),
+                                          " on is damaged in the database: ", how));
+}
+
 absl::Status WriteCounter(SqliteConnection& db, const CounterId& id, const Counter& counter) {
   SqliteStatement write(
       db,
       "INSERT INTO counter(subject, period_start, period_end, unit_limit, limit_version, used, "
-      "charged, forfeited, open_leases, alerted_percent, recall) "
-      "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11) "
+      "charged, forfeited, open_leases, alerted_percent, recall, exceeded, ended, owner_id, "
+      "key_id, checksum) "
+      "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) "
       "ON CONFLICT(subject, period_start) DO UPDATE SET period_end = ?3, unit_limit = ?4, "
       "limit_version = ?5, used = ?6, charged = ?7, forfeited = ?8, open_leases = ?9, "
-      "alerted_percent = ?10, recall = ?11");
+      "alerted_percent = ?10, recall = ?11, exceeded = ?12, ended = ?13, owner_id = ?14, "
+      "key_id = ?15, checksum = ?16");
   write.Bind(id.subject)
       .Bind(absl::ToUnixSeconds(id.period_start))
       .Bind(ToMillis(counter.period_end))
@@ -36,33 +44,44 @@ absl::Status WriteCounter(SqliteConnection& db, const CounterId& id, const Count
       .Bind(counter.forfeited)
       .Bind(counter.open_leases)
       .Bind(counter.alerted_percent)
-      .Bind(std::int64_t{counter.recall});
+      .Bind(std::int64_t{counter.recall})
+      .Bind(std::int64_t{counter.exceeded})
+      .Bind(std::int64_t{counter.ended})
+      .Bind(counter.owner_id)
+      .Bind(counter.key_id)
+      .Bind(CounterChecksum(id, counter));
   return write.Finish();
 }
 
 absl::StatusOr<Lease> ReadLease(SqliteConnection& db, const CounterId& id, HolderId holder) {
   SqliteStatement read(db,
-                       "SELECT state, seq, allowance, used, expires_at FROM lease "
+                       "SELECT state, seq, allowance, used, expires_at, checksum FROM lease "
                        "WHERE subject = ? AND period_start = ? AND holder = ?");
   read.Bind(id.subject).Bind(absl::ToUnixSeconds(id.period_start)).Bind(HolderBits(holder));
   if (!read.Step()) {
     THROTTL_RETURN_IF_ERROR(read.status());
     return Lease{};
   }
-  return Lease{.state = static_cast<LeaseState>(read.Int(0)),
-               .seq = read.Int(1),
-               .allowance = read.Int(2),
-               .used = read.Int(3),
-               .expires_at = FromMillis(read.OptionalInt(4))};
+  const Lease lease{.state = static_cast<LeaseState>(read.Int(0)),
+                    .seq = read.Int(1),
+                    .allowance = read.Int(2),
+                    .used = read.Int(3),
+                    .expires_at = FromMillis(read.OptionalInt(4))};
+  if (read.OptionalInt(5).value_or(LeaseChecksum(id, holder, lease)) !=
+      LeaseChecksum(id, holder, lease)) {
+    return DamagedCounter(id, "a lease is damaged");
+  }
+  return lease;
 }
 
 absl::Status WriteLease(SqliteConnection& db, const CounterId& id, HolderId holder,
                         const Lease& lease) {
   SqliteStatement write(
       db,
-      "INSERT INTO lease(subject, period_start, holder, state, seq, allowance, used, expires_at) "
-      "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT(subject, period_start, holder) "
-      "DO UPDATE SET state = ?4, seq = ?5, allowance = ?6, used = ?7, expires_at = ?8");
+      "INSERT INTO lease(subject, period_start, holder, state, seq, allowance, used, expires_at, "
+      "checksum) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) "
+      "ON CONFLICT(subject, period_start, holder) DO UPDATE SET state = ?4, seq = ?5, "
+      "allowance = ?6, used = ?7, expires_at = ?8, checksum = ?9");
   write.Bind(id.subject)
       .Bind(absl::ToUnixSeconds(id.period_start))
       .Bind(HolderBits(holder))
@@ -70,12 +89,13 @@ absl::Status WriteLease(SqliteConnection& db, const CounterId& id, HolderId hold
       .Bind(lease.seq)
       .Bind(lease.allowance)
       .Bind(lease.used)
-      .Bind(ToMillis(lease.expires_at));
+      .Bind(ToMillis(lease.expires_at))
+      .Bind(LeaseChecksum(id, holder, lease));
   return write.Finish();
 }
 
-// Counters have no checksum, but a lease is part of its counter: when one of them is missing or
-// damaged, they mostly disagree. Numbers that pass cannot overflow in ApplySettle.
+// A lease is part of its counter: when one of them is missing, or was damaged in version 1, which
+// had no checksums, they mostly disagree. Numbers that pass cannot overflow in ApplySettle.
 absl::Status CheckCounter(const CounterId& id, const Counter& counter, const Lease& lease) {
   const bool in_bounds = counter.forfeited >= 0 && counter.used >= lease.used &&
                          counter.charged >= counter.used && lease.used >= 0 &&
@@ -88,9 +108,7 @@ absl::Status CheckCounter(const CounterId& id, const Counter& counter, const Lea
     const bool lost = lease.state == LeaseState::kLost;
     if (left >= 0 && unspent <= (lost ? counter.forfeited : left)) return absl::OkStatus();
   }
-  return absl::DataLossError(absl::StrCat("the counter of \"", id.subject, "\" from ",
-                                          absl::ToUnixSeconds(id.period_start),
-                                          " on does not agree with its lease in the database"));
+  return DamagedCounter(id, "it does not agree with its lease");
 }
 
 absl::Status WriteUsage(SqliteConnection& db, HolderId holder, const UsageRow& row) {
@@ -111,8 +129,8 @@ absl::Status WriteUsage(SqliteConnection& db, HolderId holder, const UsageRow& r
   return write.Finish();
 }
 
-// Remembers the engine's latest clock, by which Prune tells a running period from one that has
-// ended.
+// Remembers the engine's latest clock, of a settle or of the end of a period, by which Prune tells
+// a running period from one that has ended.
 absl::Status RememberSettledAt(SqliteConnection& db, absl::Time now) {
   SqliteStatement write(db,
                         "INSERT INTO meta(name, value) VALUES('settled_at', CAST(?1 AS TEXT)) "
@@ -157,21 +175,30 @@ void AddHour(const SqliteStatement& read, UsageBucket& sum) {
 absl::StatusOr<Counter> SqliteReadCounter(SqliteConnection& db, const CounterId& id) {
   SqliteStatement read(db,
                        "SELECT period_end, unit_limit, limit_version, used, charged, forfeited, "
-                       "open_leases, alerted_percent, recall FROM counter "
-                       "WHERE subject = ? AND period_start = ?");
+                       "open_leases, alerted_percent, recall, exceeded, ended, owner_id, key_id, "
+                       "checksum FROM counter WHERE subject = ? AND period_start = ?");
   if (!read.Bind(id.subject).Bind(absl::ToUnixSeconds(id.period_start)).Step()) {
     THROTTL_RETURN_IF_ERROR(read.status());
     return Counter{};
   }
-  return Counter{.period_end = FromMillis(read.OptionalInt(0)),
-                 .limit = read.OptionalInt(1),
-                 .limit_version = read.Int(2),
-                 .used = read.Int(3),
-                 .charged = read.Int(4),
-                 .forfeited = read.Int(5),
-                 .open_leases = read.Int32(6),
-                 .alerted_percent = read.Int32(7),
-                 .recall = read.Int(8) != 0};
+  Counter counter{.period_end = FromMillis(read.OptionalInt(0)),
+                  .limit = read.OptionalInt(1),
+                  .limit_version = read.Int(2),
+                  .used = read.Int(3),
+                  .charged = read.Int(4),
+                  .forfeited = read.Int(5),
+                  .open_leases = read.Int32(6),
+                  .alerted_percent = read.Int32(7),
+                  .recall = read.Int(8) != 0,
+                  .exceeded = read.Int(9) != 0,
+                  .ended = read.Int(10) != 0,
+                  .owner_id = read.Text(11),
+                  .key_id = read.Text(12)};
+  const std::int64_t checksum = CounterChecksum(id, counter);
+  if (read.OptionalInt(13).value_or(checksum) != checksum) {
+    return DamagedCounter(id, "its checksum is another one");
+  }
+  return counter;
 }
 
 absl::StatusOr<std::vector<SettleReply>> SqliteSettle(SqliteConnection& db,
@@ -219,6 +246,34 @@ absl::Status SqliteRetireHolder(SqliteConnection& db, HolderId holder, LeaseStat
     THROTTL_RETURN_IF_ERROR(WriteLease(db, id, holder, lease));
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<CounterId>> SqliteReadDueCounters(SqliteConnection& db, absl::Time now,
+                                                             std::int32_t rows_max) {
+  // As the index counter_due says it.
+  SqliteStatement read(db,
+                       "SELECT subject, period_start FROM counter WHERE ended = 0 "
+                       "AND used + forfeited > 0 AND period_end <= ? ORDER BY period_end LIMIT ?");
+  read.Bind(absl::ToUnixMillis(now)).Bind(rows_max);
+  std::vector<CounterId> ids;
+  while (read.Step()) ids.push_back({read.Text(0), absl::FromUnixSeconds(read.Int(1))});
+  THROTTL_RETURN_IF_ERROR(read.status());
+  return ids;
+}
+
+absl::StatusOr<std::int64_t> SqliteEndPeriods(SqliteConnection& db, absl::Time now,
+                                              std::int32_t rows_max) {
+  THROTTL_ASSIGN_OR_RETURN(const std::vector<CounterId> ids,
+                           SqliteReadDueCounters(db, now, rows_max));
+  THROTTL_RETURN_IF_ERROR(RememberSettledAt(db, now));
+  std::vector<Event> events;
+  for (const CounterId& id : ids) {
+    THROTTL_ASSIGN_OR_RETURN(Counter counter, SqliteReadCounter(db, id));
+    if (!ApplyPeriodEnd(id, now, counter, events)) continue;
+    THROTTL_RETURN_IF_ERROR(WriteCounter(db, id, counter));
+  }
+  THROTTL_RETURN_IF_ERROR(SqliteAppendEvents(db, events));
+  return static_cast<std::int64_t>(ids.size());
 }
 
 absl::StatusOr<std::vector<UsageBucket>> SqliteReadUsage(SqliteConnection& db,

@@ -6,7 +6,7 @@
 #ifndef THROTTL_SRC_STORE_SQLITE_SQLITE_COUNTING_H_
 #define THROTTL_SRC_STORE_SQLITE_SQLITE_COUNTING_H_
 
-#include <span>
+#include <cstdint>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -22,6 +22,11 @@ absl::StatusOr<std::vector<SettleReply>> SqliteSettle(SqliteConnection& db,
                                                       const SettleBatch& batch);
 absl::StatusOr<Counter> SqliteReadCounter(SqliteConnection& db, const CounterId& id);
 absl::Status SqliteRetireHolder(SqliteConnection& db, HolderId holder, LeaseState end);
+// The counters that are due for SqliteEndPeriods, at most `rows_max`.
+absl::StatusOr<std::vector<CounterId>> SqliteReadDueCounters(SqliteConnection& db, absl::Time now,
+                                                             std::int32_t rows_max);
+absl::StatusOr<std::int64_t> SqliteEndPeriods(SqliteConnection& db, absl::Time now,
+                                              std::int32_t rows_max);
 absl::StatusOr<std::vector<UsageBucket>> SqliteReadUsage(SqliteConnection& db,
                                                          const UsageQuery& query);
 

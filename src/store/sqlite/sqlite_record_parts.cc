@@ -1,5 +1,6 @@
 #include "src/store/sqlite/sqlite_record_parts.h"
 
+#include <bit>
 #include <string>
 
 #include "src/base/checksum.h"
@@ -118,6 +119,39 @@ std::int64_t PlanChecksum(const Plan& plan) {
   AddRateLimits(sum, plan.rate_limits);
   sum.Add(static_cast<std::int64_t>(plan.alert_percents.size()));
   for (const std::int32_t percent : plan.alert_percents) sum.Add(std::int64_t{percent});
+  return sum.Value();
+}
+
+std::int64_t CounterChecksum(const CounterId& id, const Counter& counter) {
+  Checksum sum;
+  sum.Add(id.subject);
+  sum.Add(absl::ToUnixSeconds(id.period_start));
+  sum.Add(ToMillis(counter.period_end));
+  sum.Add(counter.limit);
+  sum.Add(counter.limit_version);
+  sum.Add(counter.used);
+  sum.Add(counter.charged);
+  sum.Add(counter.forfeited);
+  sum.Add(std::int64_t{counter.open_leases});
+  sum.Add(std::int64_t{counter.alerted_percent});
+  sum.Add(std::int64_t{counter.recall});
+  sum.Add(std::int64_t{counter.exceeded});
+  sum.Add(std::int64_t{counter.ended});
+  sum.Add(counter.owner_id);
+  sum.Add(counter.key_id);
+  return sum.Value();
+}
+
+std::int64_t LeaseChecksum(const CounterId& id, HolderId holder, const Lease& lease) {
+  Checksum sum;
+  sum.Add(id.subject);
+  sum.Add(absl::ToUnixSeconds(id.period_start));
+  sum.Add(std::bit_cast<std::int64_t>(static_cast<std::uint64_t>(holder)));
+  sum.Add(static_cast<std::int64_t>(lease.state));
+  sum.Add(lease.seq);
+  sum.Add(lease.allowance);
+  sum.Add(lease.used);
+  sum.Add(ToMillis(lease.expires_at));
   return sum.Value();
 }
 

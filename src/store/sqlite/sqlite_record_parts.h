@@ -38,6 +38,8 @@ absl::Status WriteRateLimits(SqliteConnection& db, RateLimitsOf of, std::string_
                              const std::vector<RateLimit>& limits);
 
 std::int64_t PlanChecksum(const Plan& plan);
+std::int64_t CounterChecksum(const CounterId& id, const Counter& counter);
+std::int64_t LeaseChecksum(const CounterId& id, HolderId holder, const Lease& lease);
 // Over the settings and secrets; not over last_used_at and detector_state.
 std::int64_t KeyChecksum(const KeyRecord& record);
 

@@ -148,6 +148,17 @@ class SqliteStore final : public QuotaStore {
         [&](SqliteConnection& db) { return internal::SqliteRetireHolder(db, holder, end); });
   }
 
+  absl::StatusOr<std::int64_t> EndPeriods(absl::Time now, std::int32_t rows_max) override {
+    // Mostly nothing is due, and then no other process has to wait.
+    THROTTL_ASSIGN_OR_RETURN(const std::vector<CounterId> due,
+                             Read<std::vector<CounterId>>([&](SqliteConnection& db) {
+                               return internal::SqliteReadDueCounters(db, now, 1);
+                             }));
+    if (due.empty()) return 0;
+    return Write<std::int64_t>(
+        [&](SqliteConnection& db) { return internal::SqliteEndPeriods(db, now, rows_max); });
+  }
+
   absl::StatusOr<std::vector<UsageBucket>> ReadUsage(const UsageQuery& query) override {
     return Read<std::vector<UsageBucket>>(
         [&](SqliteConnection& db) { return internal::SqliteReadUsage(db, query); });
