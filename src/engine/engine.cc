@@ -139,7 +139,7 @@ void Engine::Impl::StartThread() {
 // REQUIRES a call under way.
 absl::Status Engine::Impl::Flush(internal::Upkeep::Pace pace) {
   THROTTL_RETURN_IF_ERROR(settler_.Settle());
-  const absl::Status status = upkeep_.Run(pace);
+  absl::Status status = upkeep_.Run(pace);
   if (!status.ok()) context_.NoteStoreError(status);
   return status;
 }

@@ -36,7 +36,7 @@ struct Findings {
   Counts calls = {};                                            // by the code of each call
   std::atomic<std::int64_t> right = 0;                          // records read as they were stored
   std::atomic<std::int64_t> gone = 0;                           // looked up, and not there
-  std::atomic<std::int64_t> other_counts = 0;  // a settle that was answered by other numbers
+  std::atomic<std::int64_t> counters_gone = 0;                  // not there when they settled
   std::array<std::atomic<std::int64_t>, kProcesses> seed = {};  // being worked on
   std::atomic<int> wrong = 0;
   std::array<std::array<char, 2000>, 20> wrongs = {};
@@ -64,9 +64,12 @@ class Examination {
 
   void Run(QuotaStore& store) {
     Read(store);
-    // Other numbers than without damage are counted only, since counters have no checksum.
     const auto replies = store.Settle(DamageSettle());
-    if (Answered(replies) && Dump(replies->at(0)) != made_.settle_reply) ++findings_.other_counts;
+    if (Answered(replies) && Dump(replies->at(0)) != made_.settle_reply) {
+      // Where neither the counter nor the lease is found, there is nothing of which to keep.
+      if (replies->at(0).code != SettleCode::kInvalid) Wrong("settled: ", Dump(replies->at(0)));
+      ++findings_.counters_gone;
+    }
     const KeyRecord added = DamageKey(99);
     ChangeSet changes{.id = "added", .put_keys = {added}, .events = {NewEvent("added")}};
     if (Answered(store.Apply(changes))) {
@@ -237,7 +240,7 @@ std::string Table(const Findings& findings) {
   }
   absl::StrAppend(&text, "calls after it: ", CodeCounts(findings.calls), "\nrecords as stored ",
                   findings.right.load(), ", look-ups that found nothing ", findings.gone.load(),
-                  ", settles by other numbers ", findings.other_counts.load());
+                  ", counters that were not there ", findings.counters_gone.load());
   return text;
 }
 
@@ -363,6 +366,38 @@ TEST_CASE("a change of any column of a key, secret, limit or plan is DataLoss, o
   }
   // The others are: what settling writes, places in an order of one, and counts of 1 instead of 2.
   CHECK(lost == 51);
+}
+
+TEST_CASE("a change of any column of a counter or its lease is DataLoss, or without effect") {
+  const ScratchDirectory scratch(FastDirectory());
+  const DamageStore made = MakeDamageStore(scratch.path());
+  const std::string path = scratch / "changed.db";
+  int lost = 0;
+  for (const char* table : {"counter", "lease"}) {
+    WriteBytes(path, made.file);
+    const std::string columns = PlainSqlite(path).Run(
+        absl::StrCat("SELECT name || ' ' || type FROM pragma_table_info('", table, "')"));
+    const std::vector<std::string> lines = absl::StrSplit(columns, '\n');
+    for (const std::string& column : lines) {
+      const std::vector<std::string> name_type = absl::StrSplit(column, ' ');
+      CAPTURE(table);
+      CAPTURE(column);
+      for (const char* ending : {"-wal", "-shm"}) unlink((path + ending).c_str());
+      WriteBytes(path, made.file);
+      ChangeColumn(path, {table, "subject = 'key-01'"}, name_type.at(0), name_type.at(1));
+      const auto replies = Must(OpenSqliteStore({.path = path}))->Settle(DamageSettle());
+      if (absl::IsDataLoss(replies.status())) {
+        ++lost;
+        continue;
+      }
+      REQUIRE_MESSAGE(replies.ok(), replies.status().ToString());
+      // A lease of another name is one that is not there, from which nothing can be kept.
+      const bool refused = replies->at(0).code == SettleCode::kInvalid;
+      CHECK((refused || Dump(replies->at(0)) == made.settle_reply));
+    }
+  }
+  // All but a lease of another name, and what this settle writes anew.
+  CHECK(lost == 22);
 }
 
 }  // namespace

@@ -19,6 +19,8 @@ absl::Status ToStatus(sqlite3* db, int code, std::string_view doing) {
       absl::StrCat(AbslView(doing), ": ", db == nullptr ? sqlite3_errstr(code) : sqlite3_errmsg(db),
                    " (SQLite ", code, ")");
   if (code == SQLITE_IOERR_CORRUPTFS) return absl::DataLossError(message);
+  // A parent is always written before its children: that it is not found is damage.
+  if (code == SQLITE_CONSTRAINT_FOREIGNKEY) return absl::DataLossError(message);
   if (code == SQLITE_IOERR_SHMSIZE) {
     return absl::ResourceExhaustedError(
         absl::StrCat(message, "; the disk is full, or a file may not grow"));
