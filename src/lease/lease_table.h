@@ -11,6 +11,8 @@
 //
 // Two locks, taken in this order and never twice: the commit lock (one settler or changer of keys
 // and plans), which the caller holds, and the table lock, which the calls take. Both have a bound.
+// Who holds the commit lock of any table opens and destroys no table: both wait for a fork that is
+// under way in another thread, and the fork waits for the lock.
 //
 // Thread safety: all methods from any thread and process, and after fork in parent and child.
 //
