@@ -43,8 +43,8 @@ void ResumeChild() {
   Resume();
 }
 
-// When the library is loaded, and not when it is first used: a fork meanwhile would leave the child a
-// half-made static, which it would wait for without end. Fails only without memory.
+// When the library is loaded, and not when it is first used: a fork meanwhile would leave the child
+// a half-made static, which it would wait for without end. Fails only without memory.
 [[maybe_unused]] const int kInstalled = pthread_atfork(&Prepare, &Resume, &ResumeChild);
 
 }  // namespace
