@@ -43,15 +43,13 @@ void ResumeChild() {
   Resume();
 }
 
-void InstallHandlersOnce() {
-  static const int kInstalled = pthread_atfork(&Prepare, &Resume, &ResumeChild);
-  static_cast<void>(kInstalled);  // fails only without memory, before anything is open
-}
+// When the library is loaded, and not when it is first used: a fork meanwhile would leave the child
+// a half-made static, which it would wait for without end. Fails only without memory.
+[[maybe_unused]] const int kInstalled = pthread_atfork(&Prepare, &Resume, &ResumeChild);
 
 }  // namespace
 
 void AddForkParticipant(ForkParticipant* participant) {
-  InstallHandlersOnce();
   Registry& registry = TheRegistry();
   const MutexLock lock(registry.mutex);
   registry.participants.push_back(participant);
@@ -65,9 +63,6 @@ void RemoveForkParticipant(ForkParticipant* participant) {
       registry.participants.end());
 }
 
-std::uint64_t ForkGeneration() {
-  InstallHandlersOnce();
-  return fork_generation.load(std::memory_order_relaxed);
-}
+std::uint64_t ForkGeneration() { return fork_generation.load(std::memory_order_relaxed); }
 
 }  // namespace throttl::internal

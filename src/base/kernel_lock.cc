@@ -37,7 +37,7 @@ constexpr Nanoseconds kPollMin = std::chrono::microseconds(40);
 constexpr Nanoseconds kPatience = std::chrono::milliseconds(20);
 constexpr Nanoseconds kPollMax = std::chrono::milliseconds(2);
 
-// Whether `bytes.file` now has the byte locked. errno is EAGAIN or EACCES when another one has it.
+// Whether `bytes.file` now has the byte locked. errno is EAGAIN when another one has it.
 bool TryLockByte(LockBytes bytes, off_t byte) {
   struct flock lock = {};
   lock.l_type = F_WRLCK;
@@ -66,7 +66,8 @@ bool IsQueued(LockBytes bytes) {
   return fcntl(bytes.file, F_OFD_GETLK, &lock) != 0 || lock.l_type != F_UNLCK;
 }
 
-bool IsTaken(int error) { return error == EAGAIN || error == EACCES || error == EINTR; }
+// Linux says EAGAIN where POSIX has EACCES too, which here is a security module that forbids it.
+bool MayPass(int error) { return error == EAGAIN || error == EINTR; }
 
 // How long to sleep before asking again: equally often for everybody while commits are what is
 // waited for, so that who has waited longer has no smaller chance; less often when the holder seems
@@ -80,7 +81,7 @@ int WaitForByte(LockBytes bytes, off_t byte, SteadyTime deadline) {
   const SteadyTime start = std::chrono::steady_clock::now();
   for (int tries = 0;; ++tries) {
     if (TryLockByte(bytes, byte)) return 0;
-    if (!IsTaken(errno)) return errno;
+    if (!MayPass(errno)) return errno;
     const SteadyTime now = std::chrono::steady_clock::now();
     if (now >= deadline) return EAGAIN;
     if (tries < kSpins) {

@@ -52,7 +52,7 @@ struct KeyFacts {
   std::int64_t limit_version = 0;
   SlotRef key_slot = {};    // of the key itself
   SlotRef quota_slot = {};  // of what the quota counts
-  std::uint64_t rules = 0;  // addresses, scopes and rate limits; 0: none
+  std::uint64_t rules = 0;  // the version of the key, if it has a KeyRule; 0: none
   // Ascending, 1..1000; zeroes after the last.
   std::array<std::int16_t, kAlertPercentsMax> alert_percents = {};
   std::uint8_t flags = 0;  // of KeyFlag

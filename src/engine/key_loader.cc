@@ -172,7 +172,7 @@ std::optional<QuotaOfKey> KeyLoader::QuotaOf(const KeyIndex::Found& found, std::
     return std::nullopt;
   }
   if (found.facts.rules == 0) return quota;
-  quota.own = rules_.FindKey(key_id);
+  quota.own = rules_.FindKey(key_id, found.facts.rules);
   if (quota.own == nullptr) return std::nullopt;
   return quota;
 }

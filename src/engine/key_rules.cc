@@ -27,6 +27,7 @@ absl::StatusOr<std::shared_ptr<const PlanRule>> PlanRule::Create(const Plan& pla
 absl::StatusOr<std::shared_ptr<const KeyRule>> KeyRule::Create(const Key& key) {
   auto rule = std::make_shared<KeyRule>();
   rule->scopes = key.scopes;
+  rule->version = key.version;
   for (const std::string& text : key.addresses) {
     THROTTL_ASSIGN_OR_RETURN(const Cidr block, Cidr::Parse(text));
     rule->addresses.push_back(block);
@@ -60,10 +61,14 @@ std::shared_ptr<const PlanRule> RulesCache::FindPlan(std::string_view plan_id) {
   return found == plans_.end() ? nullptr : found->second;
 }
 
-std::shared_ptr<const KeyRule> RulesCache::FindKey(std::string_view key_id) {
+std::shared_ptr<const KeyRule> RulesCache::FindKey(std::string_view key_id, std::uint64_t version) {
   const MutexLock lock(mutex_);
   const auto found = keys_.find(key_id);
-  return found == keys_.end() ? nullptr : found->second;
+  // A thread that has read the key before a change may put its old rules after the new ones.
+  if (found == keys_.end() || static_cast<std::uint64_t>(found->second->version) != version) {
+    return nullptr;
+  }
+  return found->second;
 }
 
 void RulesCache::PutPlan(std::shared_ptr<const PlanRule> plan) {

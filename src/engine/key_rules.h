@@ -48,6 +48,7 @@ struct KeyRule {
   std::optional<QuotaRule> quota = std::nullopt;
   std::vector<Cidr> addresses = {};  // empty: any
   std::vector<std::string> scopes = {};
+  std::int64_t version = 0;  // of the key
   static absl::StatusOr<std::shared_ptr<const KeyRule>> Create(const Key& key);
 
   // `text` is not read when the key has no list of addresses.
@@ -62,7 +63,8 @@ class RulesCache {
   explicit RulesCache(std::size_t keys_max) : keys_max_(keys_max) {}
 
   std::shared_ptr<const PlanRule> FindPlan(std::string_view plan_id);
-  std::shared_ptr<const KeyRule> FindKey(std::string_view key_id);
+  // The rules of that version of the key.
+  std::shared_ptr<const KeyRule> FindKey(std::string_view key_id, std::uint64_t version);
   void PutPlan(std::shared_ptr<const PlanRule> plan);
   void PutKey(std::string_view key_id, std::shared_ptr<const KeyRule> rule);
   void Clear();

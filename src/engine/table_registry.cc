@@ -1,8 +1,10 @@
 #include "src/engine/table_registry.h"
 
+#include <atomic>
 #include <map>
 #include <utility>
 
+#include "src/base/fork_registry.h"
 #include "src/base/mutex.h"
 #include "src/base/status_macros.h"
 
@@ -11,13 +13,22 @@ namespace {
 
 // A table of a store that is gone expires with the last engine on it.
 struct Registry {
+  const std::uint64_t fork_generation = ForkGeneration();
   Mutex mutex;
   std::map<const QuotaStore*, std::weak_ptr<LeaseTable>> tables THROTTL_GUARDED_BY(mutex);
 };
 
+std::atomic<Registry*> registry_in_use = nullptr;
+
+// Never destroyed: engines may outlive statics. A forked child has one of its own: the tables are
+// its parent's, and so may the holder of the mutex be, a thread that the child does not have.
 Registry& TheRegistry() {
-  static auto* const kRegistry = new Registry();  // never destroyed: engines may outlive statics
-  return *kRegistry;
+  Registry* registry = registry_in_use.load();
+  while (registry == nullptr || registry->fork_generation != ForkGeneration()) {
+    auto made = std::make_unique<Registry>();
+    if (registry_in_use.compare_exchange_strong(registry, made.get())) return *made.release();
+  }
+  return *registry;
 }
 
 }  // namespace

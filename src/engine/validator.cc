@@ -126,7 +126,7 @@ Validator::Next Validator::CheckRules(Passage& passage, const Decision& decision
     const bool wants_none = scope.find_first_not_of(' ') == std::string_view::npos;
     return wants_none ? Next::kGoOn : passage.Decide(DecisionCode::kScopeMissing);
   }
-  const std::shared_ptr<const KeyRule> rule = rules_.FindKey(decision.key_id);
+  const std::shared_ptr<const KeyRule> rule = rules_.FindKey(decision.key_id, facts.rules);
   if (rule == nullptr) return ForgetRules(decision);
   if (!rule->AllowsAddress(passage.request.address)) {
     return passage.Decide(DecisionCode::kForbidden);
@@ -166,7 +166,7 @@ Validator::Next Validator::SpendQuota(Passage& passage, Decision& decision) {
     case SpendCode::kStale:
       return FindSlots(passage, decision);
     case SpendCode::kRefused:
-      if (!peeks) table_.NoteQuotaRefusal(facts.quota_slot, answer.quota_turn);
+      table_.NoteQuotaRefusal(facts.quota_slot, answer.quota_turn);
       FillQuota(passage, answer, decision);
       if (answer.period_end_ms != kNever && facts.limit >= spend.cost) {
         decision.retry_after = absl::Milliseconds(answer.period_end_ms - passage.now_ms);

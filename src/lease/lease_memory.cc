@@ -89,7 +89,7 @@ absl::StatusOr<LeaseMemory> LeaseMemory::OpenFile(const std::string& path) {
 absl::StatusOr<bool> LeaseMemory::IsOnlyUser() {
   if (file_ < 0) return true;
   const int error = LockUsers(users_, F_WRLCK);
-  if (error == EAGAIN || error == EACCES) return false;
+  if (error == EAGAIN) return false;
   if (error != 0) return ErrnoStatus(error, absl::StrCat("locking ", path_, "-lock"));
   const int back = LockUsers(users_, F_RDLCK);
   if (back != 0) return ErrnoStatus(back, absl::StrCat("locking ", path_, "-lock"));

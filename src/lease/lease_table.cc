@@ -23,11 +23,10 @@ bool IsOver(const SlotAim& aim, const SlotState& state) {
 
 // Marks a slot of which the store had all when it was closed as settled in its new epoch. With the
 // last units of the old one, and in one step, so that a spend or a refusal until then is not lost.
+// Otherwise what is there stays: `opened`, from an earlier attempt, or what `consumed` cannot come
+// to again, also when epochs go round: units only grow, and what takes some back marks the slot.
 void KeepSettled(HotSlot& hot, std::uint64_t closed_at, std::uint64_t opened) {
-  std::uint64_t settled = closed_at;
-  if (hot.settled.compare_exchange_strong(settled, opened)) return;
-  // `opened`: this was done before.
-  if (settled != opened) hot.settled.store(kUnsettled, std::memory_order_release);
+  hot.settled.compare_exchange_strong(closed_at, opened);
 }
 
 // A longer text would be cut, and then be found by nobody or as somebody else's.

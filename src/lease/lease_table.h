@@ -11,6 +11,8 @@
 //
 // Two locks, taken in this order and never twice: the commit lock (one settler or changer of keys
 // and plans), which the caller holds, and the table lock, which the calls take. Both have a bound.
+// Who holds the commit lock of any table opens and destroys no table: both wait for a fork that is
+// under way in another thread, and the fork waits for the lock.
 //
 // Thread safety: all methods from any thread and process, and after fork in parent and child.
 //
@@ -70,7 +72,7 @@ struct SpendAnswer {
   std::int64_t used = 0;     // of the period by everybody, afterwards
   std::int64_t granted = 0;  // units this table may spend in all
   std::int64_t period_end_ms = kNever;
-  std::uint64_t quota_turn = 0;  // of a refusal, for NoteQuotaRefusal
+  std::uint64_t quota_turn = 0;  // of a refusal by TrySpend, for NoteQuotaRefusal
 };
 
 // A subject, and what its slot shall be.
@@ -134,7 +136,8 @@ class LeaseTable final : public ForkParticipant {
   // Counts a request that spent another number of units than 1: `surplus` is that number less one.
   void CountSurplus(SlotRef ref, std::int64_t surplus) noexcept;
   void CountRefusal(SlotRef ref, RefusalKind kind) noexcept;
-  // TrySpend refused with this `quota_turn`: its period and limit have had a refusal.
+  // TrySpend refused with this `quota_turn`: its period and limit have had a refusal. That of
+  // another answer changes nothing.
   void NoteQuotaRefusal(SlotRef ref, std::uint64_t quota_turn) noexcept;
 
   // Bumped by every change of a key or plan; never 0 while the table is usable.

@@ -25,7 +25,9 @@
 #include "throttl/quota_store.h"
 #include "throttl/sqlite_store.h"
 
+#include "src/base/fork_registry.h"
 #include "tests/crash/crash_parts.h"
+#include "tests/engine/forwarding_store.h"
 #include "tests/scale.h"
 
 namespace throttl::testing {
@@ -267,6 +269,45 @@ TEST_CASE("a process forks while its threads open and close stores: a child inhe
   const std::string path = directory.File("opened.db");
   const int forks = static_cast<int>(Scaled(1000));
   const pid_t process = StartChild([&] { return ForkWhileOpening(path, forks, *ledger); });
+  CHECK(WaitForChild(process) == "");
+  CHECK_MESSAGE(ledger->report.count() == 0, ledger->report.Text());
+}
+
+// Notes that an engine has begun to look for its lease table.
+struct AskedStore : ForwardingStore {
+  const StoreInfo& info() const override {
+    asked = true;
+    return ForwardingStore::info();
+  }
+  mutable std::atomic<bool> asked = false;
+};
+
+// Has a thread make an engine while the process forks, and gives it the time to come as far as it
+// can until then.
+struct EngineDuringFork final : internal::ForkParticipant {
+  EngineDuringFork() { internal::AddForkParticipant(this); }
+  ~EngineDuringFork() override { internal::RemoveForkParticipant(this); }
+  void BeforeFork() override {
+    thread = std::thread([this] { made = Engine::Create(store, {.settle_thread = false}).ok(); });
+    while (!store->asked) std::this_thread::yield();
+    for (int i = 0; i < 2000; ++i) std::this_thread::yield();
+  }
+  void AfterFork() override {}
+
+  const std::shared_ptr<AskedStore> store = std::make_shared<AskedStore>();
+  std::thread thread;
+  std::atomic<bool> made = false;
+};
+
+TEST_CASE("a process forks while a thread makes an engine: the child may make its own") {
+  const Shared<ForkLedger> ledger;
+  const pid_t process = StartChild([&] {
+    EngineDuringFork during;
+    Join(Fork([&] { return OpenEngine("memory:", *ledger) == nullptr ? 1 : 0; }), "the child",
+         *ledger);
+    during.thread.join();
+    return during.made ? 0 : 1;
+  });
   CHECK(WaitForChild(process) == "");
   CHECK_MESSAGE(ledger->report.count() == 0, ledger->report.Text());
 }

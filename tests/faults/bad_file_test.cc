@@ -223,6 +223,7 @@ TEST_CASE("a file or directory that is read-only for this user is refused, nothi
     const std::string directory = scratch / name;
     REQUIRE(mkdir(directory.c_str(), 0700) == 0);
     WriteBytes(directory + "/throttl.db", "");
+    REQUIRE(mkdir((directory + "/folder").c_str(), 0777) == 0);
     REQUIRE(chmod((directory + "/throttl.db").c_str(), file_mode) == 0);
     REQUIRE(chmod(directory.c_str(), directory_mode) == 0);
     return directory;
@@ -241,6 +242,9 @@ TEST_CASE("a file or directory that is read-only for this user is refused, nothi
   CHECK(absl::StrContains(in_directory, "FAILED_PRECONDITION"));
   CHECK(absl::StrContains(in_directory, read_only_directory + " is read-only for this user"));
   CHECK(OpenAsNobody(read_only_directory + "/new.db") == in_directory);
+  const std::string folder = read_only_directory + "/folder";
+  CHECK(OpenAsNobody(folder) ==
+        absl::StrCat("FAILED_PRECONDITION: ", folder, " is a directory, not a database"));
   CHECK(Listing(scratch.path()) == before);
   // The same nobody may open what is writable, so it was the mode that was refused.
   CHECK(OpenAsNobody(writable) == "OK");

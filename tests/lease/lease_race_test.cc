@@ -23,9 +23,11 @@ namespace throttl::testing {
 namespace {
 
 using internal::LeaseTable;
+using internal::RefusalKind;
 using internal::SlotRef;
 using internal::SpendAnswer;
 using internal::SpendCode;
+using internal::UnsettledSlot;
 
 // What racers of all processes share.
 struct Ledger {
@@ -141,6 +143,43 @@ TEST_CASE("If demand reaches the limit, exactly the limit is admitted: processes
     REQUIRE(failed == 0);
     REQUIRE(admitted == race.limit);
   }
+}
+
+TEST_CASE("a refusal that is counted while its slot is changed stays unsettled") {
+  const std::int64_t rounds = Scaled(100'000);
+  const auto table = OpenTable("");
+  REQUIRE(table.ok());
+  SlotRef ref;
+  REQUIRE(SpendOn(**table, "k:one", {.limit = 10}, ref).code == SpendCode::kSpent);
+  std::atomic<std::int64_t> begun = 0;
+  std::atomic<std::int64_t> refused = 0;
+  std::thread refusing([&] {
+    for (std::int64_t round = 1; round <= rounds; ++round) {
+      while (begun < round) std::this_thread::yield();
+      // At another moment of the change each time.
+      for (std::int64_t i = 0; i < round % 1999 && begun == round; ++i) {
+      }
+      (*table)->CountRefusal(ref, RefusalKind::kOtherwise);
+      refused = round;
+    }
+  });
+  std::int64_t lost = 0;
+  std::vector<UnsettledSlot> read;
+  for (std::int64_t round = 0; round <= rounds; ++round) {
+    std::uint64_t next = 0;
+    auto unsettled = (*table)->ReadUnsettled(10, 0, next);
+    REQUIRE(unsettled.ok());
+    if (!unsettled->empty()) read = *std::move(unsettled);
+    REQUIRE(!read.empty());
+    lost += read.front().totals.refused[2] == round ? 0 : 1;
+    REQUIRE((*table)->MarkSettled(read).ok());
+    if (round == rounds) break;
+    begun = round + 1;
+    REQUIRE((*table)->SetBase(read.front(), round % 2 + 1).ok());
+    while (refused <= round) std::this_thread::yield();
+  }
+  refusing.join();
+  CHECK(lost == 0);
 }
 
 }  // namespace

@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
+#include <fstream>
 #include <functional>
 #include <map>
 #include <memory>
@@ -19,6 +21,7 @@
 
 #include "throttl/plan.h"
 
+#include "src/base/fast_hash.h"
 #include "tests/lease/lease_parts.h"
 #include "tests/scale.h"
 #include "tests/temp_dir.h"
@@ -1003,6 +1006,66 @@ TEST_CASE("a subject begins at the newest hour in which a slot was reused, or la
     Try(table, ref, 1, kStart + kHourMs);
     CHECK(Unsettled(table).at("m:1").state.hour == now / kHourMs);
   });
+}
+
+constexpr std::uint64_t kIndexEntries = 2 * kSlotsMin;
+
+// Draws subjects by where the search for them in the index of a table begins.
+class SubjectsByHome {
+ public:
+  explicit SubjectsByHome(const std::string& path) {
+    std::ifstream file(path, std::ios::binary);
+    file.seekg(offsetof(internal::LeaseHeader, seed));
+    file.read(reinterpret_cast<char*>(&seed_), sizeof(seed_));
+    REQUIRE(file.good());
+  }
+
+  // Another one, with a home from `first` to `last`.
+  std::string Next(std::uint64_t first, std::uint64_t last) {
+    for (;;) {
+      std::string subject = absl::StrCat("k:", ++drawn_);
+      const std::uint64_t home = internal::FastHash(seed_, subject) % kIndexEntries;
+      if (first <= home && home <= last) return subject;
+    }
+  }
+
+ private:
+  std::uint64_t seed_ = 0;
+  int drawn_ = 0;
+};
+
+TEST_CASE("who was pushed away by a subject is found when the slot of that one is reused") {
+  const std::vector<std::vector<std::uint64_t>> layouts = {
+      {10, 10, 10, 10}, {10, 11, 10, 11}, {10, 10, 11, 12, 10}, {2047, 0},
+      {2047, 2047, 0},  {2047, 0, 2047},  {2046, 2046, 2046, 0}};
+  for (const std::vector<std::uint64_t>& layout : layouts) {
+    const TempDir directory;
+    const std::string path = directory.File("throttl.db-lease");
+    const auto table = OpenTable(path);
+    REQUIRE(table.ok());
+    SubjectsByHome subjects(path);
+    std::vector<std::pair<std::string, SlotRef>> of_layout;
+    for (const std::uint64_t home : layout) {
+      const std::string subject = subjects.Next(home, home);
+      of_layout.emplace_back(subject, MustSlot(**table, subject, AimOf({})));
+    }
+    // Others, too far away to be in the way, until the table is full.
+    for (std::size_t i = layout.size(); i < std::size_t{kSlotsMin}; ++i) {
+      MustSlot(**table, subjects.Next(100, 1100), AimOf({}));
+    }
+    // Slots are reused in the order in which they were begun.
+    const Aiming later{.now_ms = kStart + kHourMs};
+    for (std::size_t gone = 0; gone < layout.size(); ++gone) {
+      INFO("home " << layout.front() << ", gone " << gone);
+      MustSlot(**table, subjects.Next(100, 1100), AimOf(later));
+      for (std::size_t i = 0; i < layout.size(); ++i) {
+        const auto ref = (*table)->Lookup(of_layout[i].first);
+        REQUIRE(ref.ok());
+        CHECK(ref->has_value() == (i > gone));
+        if (ref->has_value()) CHECK(**ref == of_layout[i].second);
+      }
+    }
+  }
 }
 
 TEST_CASE("over any order of begins and reuses each subject finds its own slot") {

@@ -1,6 +1,7 @@
 // What a statement, a handle and a database of the SQLite store promise to the code that uses them.
 
 #include <algorithm>
+#include <atomic>
 #include <thread>
 #include <vector>
 
@@ -13,6 +14,15 @@
 #include "src/store/sqlite/sqlite_database.h"
 #include "tests/faults/fault_parts.h"
 #include "tests/store/store_contract_parts.h"
+
+namespace {
+
+std::atomic<int> interrupts = 0;
+
+}  // namespace
+
+// In the place of SQLite's own: no test here needs that a read ends early.
+extern "C" void sqlite3_interrupt(sqlite3*) { ++interrupts; }
 
 namespace throttl::testing {
 namespace {
@@ -145,6 +155,28 @@ TEST_CASE("Read runs `body` on one consistent state") {
     return absl::OkStatus();
   });
   CHECK(status.ok());
+}
+
+TEST_CASE("only a read that is under way is cut: the handle of one that has ended may be gone") {
+  const ScratchDirectory scratch;
+  const auto database =
+      Must(SqliteDatabase::Open({.path = scratch / "throttl.db", .wal_bytes_max = 1 << 20}));
+  // More than half of the log's bound, at which reads are cut.
+  const auto write_much = [&] {
+    return database->Write([](SqliteConnection& writer) {
+      return writer.Run("REPLACE INTO meta VALUES('much', hex(zeroblob(300000)))");
+    });
+  };
+  const SqliteDatabase::Body nothing = [](SqliteConnection&) { return absl::OkStatus(); };
+  for (int i = 0; i < 4; ++i) REQUIRE(database->Read(nothing).ok());
+  interrupts = 0;
+  CHECK(write_much().ok());
+  CHECK(interrupts == 0);
+  database->Suspend();
+  CHECK(write_much().ok());
+  CHECK(interrupts == 0);
+  CHECK(database->Read([&](SqliteConnection&) { return write_much(); }).ok());
+  CHECK(interrupts > 0);
 }
 
 // Whether `done` stays false while others have the chance to make it true.

@@ -118,7 +118,7 @@ absl::Status CheckExisting(const std::string& path, const struct stat& info) {
   return absl::OkStatus();
 }
 
-// The file URI that opens `path` read-only, without locks and without its write-ahead log
+// The file URI that opens `path` without locks and without its write-ahead log
 // (https://sqlite.org/uri.html).
 std::string ImmutableUri(const std::string& path) {
   std::string uri = "file:";
@@ -129,7 +129,7 @@ std::string ImmutableUri(const std::string& path) {
       uri.push_back(c);
     }
   }
-  return uri + "?mode=ro&immutable=1";
+  return uri + "?immutable=1";
 }
 
 // What a database's header says of whose it is (https://sqlite.org/fileformat.html, section 1.3).
@@ -215,12 +215,11 @@ absl::StatusOr<SqliteFile> CheckSqliteFile(std::string_view path, SqliteFileUse 
     THROTTL_ASSIGN_OR_RETURN(file.path, Resolve(file.path));
     file.exists = stat(file.path.c_str(), &info) == 0;
   }
-  if (file.exists && S_ISDIR(info.st_mode)) return CheckExisting(file.path, info);
+  if (file.exists) THROTTL_RETURN_IF_ERROR(CheckExisting(file.path, info));
   THROTTL_RETURN_IF_ERROR(CheckDirectory(Directory(file.path)));
   if (!file.exists && use == SqliteFileUse::kMustExist) {
     return absl::NotFoundError(absl::StrCat("there is no database at ", file.path));
   }
-  if (file.exists) THROTTL_RETURN_IF_ERROR(CheckExisting(file.path, info));
   THROTTL_ASSIGN_OR_RETURN(const std::string directory, Resolve(Directory(file.path)));
   const std::string name = file.path.substr(file.path.rfind('/') + 1);
   if (name.empty()) {
