@@ -1,6 +1,8 @@
 // What the event log says of quotas, and what is forgotten: on each store, by an engine whose clock
 // is in hand.
 #include <map>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,6 +15,7 @@
 #include "throttl/quota_store.h"
 
 #include "tests/engine/engine_on_stores.h"
+#include "tests/engine/forwarding_store.h"
 
 namespace throttl::testing {
 namespace {
@@ -303,6 +306,36 @@ TEST_CASE("history_kept and events_kept: what is given holds, and infinite is fo
         CHECK_FALSE(day.HasEvents());
       },
       options);
+}
+
+// Remembers what it is asked to forget.
+struct PrunedStore : ForwardingStore {
+  absl::StatusOr<std::int64_t> Prune(const PruneLimits& limits) override {
+    asked = limits;
+    return 0;
+  }
+  PruneLimits asked = {};
+};
+
+TEST_CASE("a store is asked to forget only what is not kept for ever") {
+  for (const bool history : {false, true}) {
+    const auto store = std::make_shared<PrunedStore>();
+    const auto clock = std::make_shared<ManualClock>(absl::FromUnixSeconds(1'790'000'000));
+    EngineOptions options{.settle_thread = false, .clock = clock};
+    (history ? options.history_kept : options.events_kept) = absl::InfiniteDuration();
+    const auto engine = Engine::Create(store, options);
+    REQUIRE(engine.ok());
+    clock->Advance(absl::Hours(2));
+    REQUIRE((*engine)->Flush().ok());
+    const absl::Time now = clock->Read().wall;
+    const auto kept = [&](bool ever, int days) {
+      return ever ? std::nullopt : std::optional(now - absl::Hours(24 * days));
+    };
+    CHECK(store->asked.usage_before == kept(history, 400));
+    CHECK(store->asked.counters_before == kept(history, 400));
+    CHECK(store->asked.events_before == kept(!history, 30));
+    CHECK_FALSE(store->asked.deliveries_before.has_value());
+  }
 }
 
 TEST_CASE("a clock that jumps ahead costs no history: nothing is forgotten within an hour of it") {
