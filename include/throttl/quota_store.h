@@ -2,7 +2,7 @@
 // log and deliveries.
 //
 // The engine comes here only when a key is seen for the first time, when something changes, and to
-// settle; never for a decision in its stride. Twenty methods, of which eleven must be written to
+// settle; never for a decision in its stride. Twenty-one methods, of which eleven must be written to
 // run an engine; the rest have defaults that answer Unimplemented and only switch off what they
 // name.
 //
@@ -203,6 +203,10 @@ class QuotaStore {
   // The pepper versions (0: none) that the secrets of keys that are not revoked need, ascending.
   // Default: reads all keys, a page at a time, with ListKeys.
   virtual absl::StatusOr<std::vector<std::int32_t>> ReadPepperVersions();
+
+  // Whether there is a locator that begins with "imp_", of a secret of another system. Without one,
+  // texts that are not secrets of Throttl's format are refused without a look-up. Default: true.
+  virtual absl::StatusOr<bool> HasImportedSecrets();
 
   // Keys by id, in any order, without those that are not there.
   virtual absl::StatusOr<std::vector<KeyRecord>> ReadKeys(std::span<const std::string> key_ids) = 0;

@@ -12,11 +12,19 @@ namespace {
 
 constexpr absl::Duration kCommitTimeout = absl::Seconds(10);
 
-// A record of version 1 is new: nobody decides by what was there before.
+bool IsImported(const KeyRecord& record) {
+  return !record.secrets.empty() && record.secrets.front().info.locator.starts_with("imp_");
+}
+
+// A record of version 1 is new: nobody decides by what was there before, but by whether there was
+// an imported one at all. One is enough to say that there is.
 std::vector<std::string> ChangedKeys(const ChangeSet& changes) {
   std::vector<std::string> key_ids;
+  bool told_of_import = false;
   for (const KeyRecord& record : changes.put_keys) {
-    if (record.key.version > 1) key_ids.push_back(record.key.id);
+    const bool tells = record.key.version == 1 && !told_of_import && IsImported(record);
+    told_of_import |= tells;
+    if (tells || record.key.version > 1) key_ids.push_back(record.key.id);
   }
   return key_ids;
 }

@@ -73,6 +73,20 @@ bool KeyLoader::MayAsk(std::int64_t now_ms) {
   return unknown_until_us_ <= (now_ms + 1000) * 1000;
 }
 
+// A text that is not of our format costs others nothing while no such secret can be right.
+absl::StatusOr<bool> KeyLoader::MayBeImported() {
+  const std::uint64_t generation = context_.table->generation();
+  {
+    const MutexLock lock(mutex_);
+    if (imported_as_of_ == generation) return has_imported_;
+  }
+  THROTTL_ASSIGN_OR_RETURN(const bool has_imported, context_.store->HasImportedSecrets());
+  const MutexLock lock(mutex_);
+  has_imported_ = has_imported;
+  imported_as_of_ = generation;
+  return has_imported;
+}
+
 // A token bucket of one second (GCRA): asking is refused while the tokens are overdrawn.
 void KeyLoader::CountUnknown(std::int64_t now_ms) {
   const MutexLock lock(mutex_);
@@ -81,6 +95,10 @@ void KeyLoader::CountUnknown(std::int64_t now_ms) {
 
 LoadOutcome KeyLoader::Load(std::string_view secret, const SecretShape& shape,
                             std::int64_t now_ms) {
+  if (!shape.issued) {
+    const absl::StatusOr<bool> may_be = MayBeImported();
+    if (may_be.ok() && !*may_be) return LoadOutcome::kUnknown;
+  }
   if (!MayAsk(now_ms)) return LoadOutcome::kUnavailable;
   const absl::StatusOr<LoadOutcome> outcome = TryLoad(secret, shape);
   if (!outcome.ok()) {

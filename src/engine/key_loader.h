@@ -56,7 +56,8 @@ class KeyLoader {
   KeyLoader(const EngineContext& context, KeyIndex& index, RulesCache& rules, SipKey sip_key)
       : context_(context), index_(index), rules_(rules), sip_key_(sip_key) {}
 
-  // Reads the key of `secret` and puts it into the index. More than kUnknownPerSecond secrets in a
+  // Reads the key of `secret` and puts it into the index. One that is not of our format is looked up
+  // only while the store holds an imported one. More than kUnknownPerSecond secrets in a
   // second that no key has (that many at once) make it answer kUnavailable without asking.
   LoadOutcome Load(std::string_view secret, const SecretShape& shape, std::int64_t now_ms);
 
@@ -67,6 +68,7 @@ class KeyLoader {
   static constexpr std::int64_t kUnknownPerSecond = 1000;
 
  private:
+  absl::StatusOr<bool> MayBeImported();
   bool MayAsk(std::int64_t now_ms);
   void CountUnknown(std::int64_t now_ms);
   absl::StatusOr<LoadOutcome> TryLoad(std::string_view secret, const SecretShape& shape);
@@ -79,6 +81,9 @@ class KeyLoader {
   RulesCache& rules_;
   const SipKey sip_key_;
   Mutex mutex_;
+  // What the store answered to HasImportedSecrets, as of that generation of keys; 0: none yet.
+  bool has_imported_ THROTTL_GUARDED_BY(mutex_) = true;
+  std::uint64_t imported_as_of_ THROTTL_GUARDED_BY(mutex_) = 0;
   std::int64_t unknown_until_us_ THROTTL_GUARDED_BY(mutex_) = 0;  // arrival time of the bucket
 };
 

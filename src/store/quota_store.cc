@@ -28,6 +28,8 @@ absl::StatusOr<std::vector<std::int32_t>> QuotaStore::ReadPepperVersions() {
   return std::vector<std::int32_t>(versions.begin(), versions.end());
 }
 
+absl::StatusOr<bool> QuotaStore::HasImportedSecrets() { return true; }
+
 absl::StatusOr<std::vector<WebhookRecord>> QuotaStore::ListWebhooks(const WebhookQuery&) {
   return NotThere(info(), "ListWebhooks");
 }

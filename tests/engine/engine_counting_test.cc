@@ -148,6 +148,50 @@ TEST_CASE(
   }
 }
 
+// Counts what it is asked for, and passes on whether there is an imported secret.
+struct CountingStore : ForwardingStore {
+  absl::StatusOr<std::vector<KeyRecord>> FindKeys(std::span<const std::string> locators) override {
+    ++looked_up;
+    return ForwardingStore::FindKeys(locators);
+  }
+  absl::StatusOr<bool> HasImportedSecrets() override {
+    ++asked;
+    return to()->HasImportedSecrets();
+  }
+  std::atomic<int> looked_up = 0;
+  std::atomic<int> asked = 0;
+};
+
+TEST_CASE("a text that is not of our format is looked up only while there is an imported secret") {
+  const auto store = std::make_shared<CountingStore>();
+  const auto clock = std::make_shared<ManualClock>(absl::FromUnixSeconds(1'790'000'000));
+  const EngineOptions options{.settle_thread = false, .clock = clock};
+  const auto engine = Engine::Create(store, options);
+  REQUIRE(engine.ok());
+  const auto issued = (*engine)->CreateKey({.owner_id = "acme"});
+  REQUIRE(issued.ok());
+  const auto guess = [&](int i) {
+    return (*engine)->Validate("tk_0123456789abcdefghijklm" + std::to_string(100'000 + i)).code;
+  };
+  // More than unknown secrets may be looked up in a second: a known key is not held up by them.
+  for (int i = 0; i < 3000; ++i) REQUIRE(guess(i) == DecisionCode::kMalformed);
+  CHECK(store->looked_up == 0);
+  CHECK(store->asked == 1);
+  CHECK((*engine)->Validate(issued->secret.Reveal()).allowed());
+  // Another process imports one.
+  const auto other = Engine::Create(store, options);
+  REQUIRE(other.ok());
+  const std::string secret = "tk_0123456789abcdefghijklm100007";
+  const std::vector<ImportedKey> keys = {
+      {.key = {.owner_id = "acme", .id = "old"}, .digest = Sha256(secret)}};
+  REQUIRE((*other)->ImportKeys(keys)->imported == 1);
+  store->looked_up = 0;
+  CHECK(guess(7) == DecisionCode::kValid);
+  CHECK(store->asked == 2);
+  CHECK(guess(8) == DecisionCode::kMalformed);
+  CHECK(store->looked_up == 2);
+}
+
 TEST_CASE("a request under an owner's quota that must start again spends once") {
   ForEachStore(
       [](EngineUnderTest& t) {

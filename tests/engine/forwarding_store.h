@@ -52,6 +52,9 @@ class ForwardingStore : public QuotaStore {
     return to_->ReadUsage(query);
   }
 
+ protected:
+  const std::shared_ptr<QuotaStore>& to() const { return to_; }
+
  private:
   const std::shared_ptr<QuotaStore> to_;
 };

@@ -335,11 +335,21 @@ void EndsPeriods(const StoreUnderTest& under) {
   CHECK(EndAll(*store, model, At(4 * kDay), 4) == 4);
   CHECK(EndAll(*store, model, At(400 * kDay), 4) == 0);
   check();
+  // What a holder had is counted as used when it is lost.
+  SettleRow row = NewRow("k:lost", 1, 0, 0, 10);
+  batch = {.holder = HolderId{10}, .now = At(5), .rows = {row}};
+  MustSettle(*store, batch);
+  model.Settle(batch);
+  CHECK(EndAll(*store, model, At(400 * kDay), 4) == 0);
+  CHECK(store->RetireHolder(HolderId{10}, LeaseState::kLost).ok());
+  model.Retire(HolderId{10}, LeaseState::kLost);
+  CHECK(EndAll(*store, model, At(400 * kDay), 4) == 1);
+  check();
   std::vector<absl::Time> ends;
   for (const Event& event : Must(ReadAllEvents(*store, 0))) {
     if (event.type == event_type::kQuotaReset) ends.push_back(event.at);
   }
-  CHECK(ends.size() == 19);
+  CHECK(ends.size() == 20);
   CHECK(std::is_sorted(ends.begin(), ends.end()));
 }
 

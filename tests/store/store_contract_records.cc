@@ -120,6 +120,26 @@ void ReadById(const StoreUnderTest& under) {
   CHECK(Must(ListAllKeys(*store, {})).size() == 2);
 }
 
+void ImportedSecrets(const StoreUnderTest& under) {
+  const auto store = under.open_new();
+  KeyRecord record = NewKey("k1", "free");
+  const bool before = Must(store->HasImportedSecrets());
+  MustApply(*store, {.put_plans = {NewPlan("free")}, .put_keys = {record}});
+  // A store may always say that there may be one.
+  CHECK(Must(store->HasImportedSecrets()) == before);
+  record.key.version = 2;
+  record.secrets = {
+      NewSecret("imp_1234567890123456789012"),
+      NewSecret("im"),
+  };
+  MustApply(*store, {.id = "imported", .put_keys = {record}});
+  CHECK(Must(store->HasImportedSecrets()));
+  record.key.version = 3;
+  record.secrets = {NewSecret("imp"), NewSecret("impx")};
+  MustApply(*store, {.id = "none", .put_keys = {record}});
+  CHECK(Must(store->HasImportedSecrets()) == before);
+}
+
 void PepperVersions(const StoreUnderTest& under) {
   const auto store = under.open_new();
   CHECK(Must(store->ReadPepperVersions()).empty());
@@ -396,6 +416,7 @@ std::span<const StorePromise> RecordPromises() {
       StorePromise{"The pepper versions (0: none) that the secrets of keys that are not revoked "
                    "need, ascending",
                    &PepperVersions},
+      StorePromise{"Whether there is a locator that begins with \"imp_\"", &ImportedSecrets},
       StorePromise{"Keys by id, in any order, without those that are not there", &ReadById},
       StorePromise{"One page of the keys that match, oldest first", &OldestFirst},
       StorePromise{"empty: any; else the key with this secret locator", &KeyFilters},

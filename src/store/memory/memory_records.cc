@@ -40,6 +40,8 @@ bool Matches(const KeyRecord& record, const KeyQuery& query) {
 
 bool IsLive(const KeyRecord& record) { return !record.key.revoked_at.has_value(); }
 
+bool IsImported(std::string_view locator) { return locator.starts_with("imp_"); }
+
 }  // namespace
 
 MemoryRecords::MemoryRecords(const MemoryStoreOptions& options) : options_(options) {}
@@ -143,9 +145,10 @@ absl::StatusOr<std::int64_t> MemoryRecords::Apply(const ChangeSet& changes) {
   for (const auto& [id, record] : outcome.keys) PutKey(*record);
   for (const auto& [locator, key_id] : outcome.locators) {
     if (key_id.empty()) {
-      key_of_locator_.erase(locator);
+      if (key_of_locator_.erase(locator) > 0 && IsImported(locator)) --imported_secrets_;
     } else {
-      key_of_locator_[locator] = key_id;
+      const bool is_new = key_of_locator_.insert_or_assign(locator, key_id).second;
+      if (is_new && IsImported(locator)) ++imported_secrets_;
     }
   }
   for (const auto& [id, webhook] : outcome.webhooks) {

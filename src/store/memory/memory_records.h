@@ -36,6 +36,7 @@ class MemoryRecords {
   std::vector<KeyRecord> FindKeys(std::span<const std::string> locators) const;
   std::vector<KeyRecord> ReadKeys(std::span<const std::string> key_ids) const;
   std::vector<std::int32_t> ReadPepperVersions() const;
+  bool HasImportedSecrets() const { return imported_secrets_ > 0; }
   absl::StatusOr<Page<KeyRecord>> ListKeys(const KeyQuery& query) const;
   std::vector<WebhookRecord> ListWebhooks(const WebhookQuery& query) const;
   std::vector<Event> ReadEvents(std::int64_t after_seq, std::int32_t count_max) const;
@@ -77,6 +78,7 @@ class MemoryRecords {
   std::map<std::string, Plan> plans_;
   std::unordered_map<std::string, KeyRecord> keys_;
   std::unordered_map<std::string, std::string> key_of_locator_;
+  std::int64_t imported_secrets_ = 0;  // of these
   std::set<Age> by_age_;
   std::unordered_map<std::string, std::set<Age>> by_age_of_owner_;
   std::unordered_map<std::string, std::int64_t> live_keys_on_plan_;

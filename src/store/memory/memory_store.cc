@@ -57,6 +57,12 @@ class MemoryStore final : public QuotaStore {
     return records_.ReadPepperVersions();
   }
 
+  absl::StatusOr<bool> HasImportedSecrets() override {
+    THROTTL_RETURN_IF_ERROR(CheckUsable());
+    const MutexLock lock(mutex_);
+    return records_.HasImportedSecrets();
+  }
+
   absl::StatusOr<std::vector<KeyRecord>> ReadKeys(std::span<const std::string> key_ids) override {
     THROTTL_RETURN_IF_ERROR(CheckUsable());
     const MutexLock lock(mutex_);

@@ -315,6 +315,14 @@ absl::StatusOr<Page<KeyRecord>> SqliteListKeys(SqliteConnection& db, const KeyQu
   return page;
 }
 
+absl::StatusOr<bool> SqliteHasImportedSecrets(SqliteConnection& db) {
+  // The character after '_' is '`'.
+  THROTTL_ASSIGN_OR_RETURN(const std::int64_t exists,
+                           db.ReadNumber("SELECT EXISTS (SELECT 1 FROM key_secret "
+                                         "WHERE locator >= 'imp_' AND locator < 'imp`')"));
+  return exists != 0;
+}
+
 absl::StatusOr<std::vector<std::int32_t>> SqliteReadPepperVersions(SqliteConnection& db) {
   // Steps from one version to the next by the index, and asks for one live key of each.
   SqliteStatement read(

@@ -39,6 +39,7 @@ absl::StatusOr<std::optional<KeyRecord>> SqliteFindKey(SqliteConnection& db,
                                                        std::string_view locator);
 absl::StatusOr<Page<KeyRecord>> SqliteListKeys(SqliteConnection& db, const KeyQuery& query);
 absl::StatusOr<std::vector<std::int32_t>> SqliteReadPepperVersions(SqliteConnection& db);
+absl::StatusOr<bool> SqliteHasImportedSecrets(SqliteConnection& db);
 
 // Writes the keys, all of whose old secrets go first, so that a locator may move from one to
 // another. Aborted: a stored version is not one less. AlreadyExists: a new key's id, or a locator,

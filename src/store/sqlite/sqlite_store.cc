@@ -103,6 +103,10 @@ class SqliteStore final : public QuotaStore {
         [](SqliteConnection& db) { return internal::SqliteReadPepperVersions(db); });
   }
 
+  absl::StatusOr<bool> HasImportedSecrets() override {
+    return Read<bool>([](SqliteConnection& db) { return internal::SqliteHasImportedSecrets(db); });
+  }
+
   absl::StatusOr<std::vector<WebhookRecord>> ListWebhooks(const WebhookQuery& query) override {
     return Read<std::vector<WebhookRecord>>(
         [&](SqliteConnection& db) { return internal::SqliteListWebhooks(db, query); });
