@@ -2,8 +2,8 @@
 // log and deliveries.
 //
 // The engine comes here only when a key is seen for the first time, when something changes, and to
-// settle; never for a decision in its stride. Twenty-one methods, of which eleven must be written to
-// run an engine; the rest have defaults that answer Unimplemented and only switch off what they
+// settle; never for a decision in its stride. Twenty-two methods, of which eleven must be written
+// to run an engine; the rest have defaults that answer Unimplemented and only switch off what they
 // name.
 //
 // What every implementation promises (tests/store/ checks it; run it on yours with
@@ -239,6 +239,11 @@ class QuotaStore {
 
   // The counters, in order; a default-constructed one where none is stored.
   virtual absl::StatusOr<std::vector<Counter>> ReadCounters(std::span<const CounterId> ids) = 0;
+
+  // The newest `now` and period_start of all that was settled: no counter is of a later time. A
+  // lease table that is made anew asks it once; without an answer, it looks every counter up that it
+  // comes to. Default: absl::InfiniteFuture(), which is no answer; absl::InfinitePast(): none yet.
+  virtual absl::StatusOr<absl::Time> ReadNewestTime();
 
   // ApplyRetire on every open lease of `holder`. The engine knows that the holder is gone.
   virtual absl::Status RetireHolder(HolderId holder, LeaseState end) = 0;

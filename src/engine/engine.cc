@@ -210,6 +210,8 @@ absl::Status Engine::Impl::CheckPeppers() const {
 
 absl::Status Engine::Impl::Prepare() {
   return Run([this]() -> absl::Status {
+    THROTTL_ASSIGN_OR_RETURN(const absl::Time newest, context_.store->ReadNewestTime());
+    THROTTL_RETURN_IF_ERROR(context_.table->NoteNewest(absl::ToUnixMillis(newest)));
     THROTTL_RETURN_IF_ERROR(plans_.Seed());
     return CheckPeppers();
   });

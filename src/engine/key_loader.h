@@ -56,9 +56,9 @@ class KeyLoader {
   KeyLoader(const EngineContext& context, KeyIndex& index, RulesCache& rules, SipKey sip_key)
       : context_(context), index_(index), rules_(rules), sip_key_(sip_key) {}
 
-  // Reads the key of `secret` and puts it into the index. One that is not of our format is looked up
-  // only while the store holds an imported one. More than kUnknownPerSecond secrets in a
-  // second that no key has (that many at once) make it answer kUnavailable without asking.
+  // Reads the key of `secret` and puts it into the index. One that is not of our format is looked
+  // up only while the store holds an imported one. More than kUnknownPerSecond secrets in a second
+  // that no key has (that many at once) make it answer kUnavailable without asking.
   LoadOutcome Load(std::string_view secret, const SecretShape& shape, std::int64_t now_ms);
 
   // std::nullopt: it has changed, or was forgotten: invalidate the key, and load it again.

@@ -132,9 +132,10 @@ struct LeaseHeader {  // NOLINT(clang-analyzer-optin.performance.Padding)
   Word index_size;                // entries, a power of two; 0: to be made
   Word index_changing;            // 1: the index is being written, and made anew if that ends here
   Word next_claim;
-  Word reuses;          // how often a slot went to another subject
-  SignedWord hour_min;  // of slots that begin: the newest hour in which a slot was reused
-  Word reuse_hand;      // where the search for one goes on
+  Word reuses;           // how often a slot went to another subject
+  SignedWord hour_min;   // of slots that begin: the newest hour in which a slot was reused
+  Word reuse_hand;       // where the search for one goes on
+  SignedWord newest_ms;  // no period that began later was ever counted; kNever: not known
   Word intent_valid;
   SharedValue<SlotIntent> intent;
 

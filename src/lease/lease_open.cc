@@ -175,6 +175,7 @@ absl::Status LeaseTable::MakeNew(const std::string& boot_id) {
   // So that a SlotRef of another table fits none of this one. Never 0, and never used up.
   header_->next_claim.store((claim >> 1) + 1);
   header_->generation.store(1);
+  header_->newest_ms.store(kNever);
   header_->ready.store(1);
   return absl::OkStatus();
 }

@@ -14,11 +14,20 @@ namespace {
 constexpr std::uint64_t kSlotsAtFirst = 1024;
 // How many slots are looked at for one to reuse before the table grows instead.
 constexpr std::uint64_t kReuseTries = 64;
+constexpr std::int64_t kHourMs = 3'600'000;
 
 // Whether the aim's period was over when the slot's began: a lagging clock's. Its limit waits for
 // a clock that does not lag, for taken without its period it might be one of another calendar.
 bool IsOver(const SlotAim& aim, const SlotState& state) {
   return aim.period_end_ms <= state.period_start_s * 1000;
+}
+
+// Whether the aim's period is one that the slot comes to, and that may have been counted before it
+// began: by an earlier table, or in another slot, before a clock went back. Else it starts at zero,
+// and needs no store.
+bool ComesAgain(const SlotAim& aim, const SlotState& state) {
+  return aim.period_start_s > state.period_start_s &&
+         aim.period_start_s * 1000 <= state.known_to_ms;
 }
 
 // Marks a slot of which the store had all when it was closed as settled in its new epoch. With the
@@ -269,6 +278,18 @@ void LeaseTable::ChangeSlot(std::uint64_t slot, const SlotAim& aim) {
   FinishIntent();
 }
 
+absl::Status LeaseTable::NoteNewest(std::int64_t newest_ms) {
+  THROTTL_ASSIGN_OR_RETURN(const LeaseLock::Hold hold, AcquireTableLock());
+  const std::int64_t known = header_->newest_ms.load();
+  header_->newest_ms.store(known == kNever ? newest_ms : std::max(known, newest_ms));
+  return absl::OkStatus();
+}
+
+void LeaseTable::NoteNewestOf(const SlotAim& aim) {
+  const std::int64_t newest = std::max(aim.period_start_s * 1000, aim.hour * kHourMs);
+  if (newest > header_->newest_ms.load()) header_->newest_ms.store(newest);
+}
+
 absl::StatusOr<FoundSlot> LeaseTable::Find(const SlotTarget& target) {
   THROTTL_ASSIGN_OR_RETURN(const LeaseLock::Hold hold, AcquireTableLock());
   FoundSlot found;
@@ -282,8 +303,8 @@ absl::StatusOr<FoundSlot> LeaseTable::Find(const SlotTarget& target) {
   SlotAim aim = target.aim;
   const bool other_limit = aim.limit_version > state.limit_version && !IsOver(aim, state);
   const bool other_period = aim.period_start_s != state.period_start_s;
-  if (other_limit && other_period) {
-    // Perhaps another kind of period, which may have been counted before: ask the store.
+  if ((other_limit && other_period) || ComesAgain(aim, state)) {
+    // With another limit it is perhaps another kind of period: ask the store.
     found.counted_before = true;
     return found;
   }
@@ -307,6 +328,7 @@ absl::StatusOr<FoundSlot> LeaseTable::Find(const SlotTarget& target) {
     aim.limit_version = state.limit_version;
     aim.alert_percents = state.alert_percents;
   }
+  if (later_period || later_hour) NoteNewestOf(aim);
   if (later_period || later_hour || other_limit) ChangeSlot(*slot, aim);
   found.ref = SlotRef{.slot = static_cast<std::uint32_t>(*slot), .claim = hot_[*slot].claim.load()};
   return found;
@@ -320,14 +342,20 @@ absl::StatusOr<std::optional<SlotRef>> LeaseTable::Begin(const SlotTarget& targe
   const std::optional<std::uint64_t> own = FindInIndex(target.subject);
   if (own.has_value()) {
     const SlotState state = cold_[*own].state.Load();
-    if (target.aim.limit_version <= state.limit_version ||
-        target.aim.period_start_s == state.period_start_s || IsOver(target.aim, state)) {
-      return std::nullopt;
+    SlotAim aim = target.aim;
+    const bool other_limit = aim.limit_version > state.limit_version && !IsOver(aim, state);
+    const bool other_period = aim.period_start_s != state.period_start_s;
+    if (!(other_limit && other_period) && !ComesAgain(aim, state)) return std::nullopt;
+    if (!other_limit) {
+      aim.limit = state.limit;
+      aim.limit_version = state.limit_version;
+      aim.alert_percents = state.alert_percents;
     }
     if (state.carried_period.present != 0) {
       return absl::AbortedError("a period that has ended is not settled yet");
     }
-    ChangeSlot(*own, target.aim);
+    NoteNewestOf(aim);
+    ChangeSlot(*own, aim);
     return SlotRef{.slot = static_cast<std::uint32_t>(*own), .claim = hot_[*own].claim.load()};
   }
   THROTTL_ASSIGN_OR_RETURN(const std::uint64_t slot, PickSlot(target.aim.hour));
@@ -339,6 +367,8 @@ absl::StatusOr<std::optional<SlotRef>> LeaseTable::Begin(const SlotTarget& targe
   SlotAim aim = target.aim;
   aim.hour = std::max(aim.hour, header_->hour_min.load());
   if (in_use) header_->hour_min.store(aim.hour);
+  aim.known_to_ms = header_->newest_ms.load();
+  NoteNewestOf(aim);
   const SlotIntent intent{
       .slot = slot,
       .epoch = EpochOf(consumed),

@@ -148,6 +148,10 @@ class LeaseTable final : public ForkParticipant {
   // --- Slots: under the table lock. Unavailable: it was not to be had in time. Aborted: the slot
   // still carries a period that has ended: settle, and call again.
 
+  // No period that began after `newest_ms` was counted before this table was made, as far as the
+  // store knows; kNever: that is not known. Until it is told, nothing is known.
+  absl::Status NoteNewest(std::int64_t newest_ms);
+
   // The subject's slot, turned to what `target` says: a period that began later, an hour that
   // began later, a newer limit. A slot that is ahead of `target` stays as it is.
   absl::StatusOr<FoundSlot> Find(const SlotTarget& target);
@@ -213,6 +217,7 @@ class LeaseTable final : public ForkParticipant {
   bool CloseSlot(const SlotIntent& intent, std::uint64_t exactly);
   void ChangeSlot(std::uint64_t slot, const SlotAim& aim);
   void InterruptSlot(std::uint64_t slot);
+  void NoteNewestOf(const SlotAim& aim);
   absl::StatusOr<std::uint64_t> PickSlot(std::int64_t hour);
   std::optional<std::uint64_t> PickReusable(std::uint64_t count, std::int64_t hour);
   bool IsReusable(std::uint64_t slot, std::int64_t hour) const;

@@ -80,6 +80,7 @@ SlotTurn BeginSlot(const SlotTotals& totals, const SlotAim& aim) {
   SlotState state;
   SetAim(aim, state);
   state.limit_since = aim.limit_since != 0 ? aim.limit_since : aim.limit_version;
+  state.known_to_ms = aim.known_to_ms;
   state.hour = aim.hour;
   state.units_mark = aim.units;
   state.surplus_mark = totals.surplus;

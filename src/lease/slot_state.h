@@ -68,6 +68,8 @@ struct SlotState {
   // The first version with this limit, by which the store knows it: a key that was only renamed
   // crosses no threshold twice.
   std::int64_t limit_since = 0;
+  // When the slot began: the subject may have been counted before in periods that began by then.
+  std::int64_t known_to_ms = 0;
 
   std::int64_t hour = 0;
   std::int64_t hour_units_before = 0;  // of the hour, spent in the period before this one
@@ -102,7 +104,8 @@ struct SlotAim {
   std::int64_t units = 0;  // to start with in another period than the slot's; else ignored
   // As in SlotState, where the store knows the limit already; else 0.
   std::int64_t limit_since = 0;
-  std::int64_t hour = 0;  // the running one
+  std::int64_t known_to_ms = 0;  // of a slot that begins; else ignored
+  std::int64_t hour = 0;         // the running one
 };
 
 struct SlotTurn {

@@ -34,6 +34,8 @@ absl::StatusOr<std::vector<WebhookRecord>> QuotaStore::ListWebhooks(const Webhoo
   return NotThere(info(), "ListWebhooks");
 }
 
+absl::StatusOr<absl::Time> QuotaStore::ReadNewestTime() { return absl::InfiniteFuture(); }
+
 absl::StatusOr<std::int64_t> QuotaStore::EndPeriods(absl::Time, std::int32_t) { return 0; }
 
 absl::StatusOr<QuotaStore::Claimed> QuotaStore::ClaimDeliveries(const DeliveryClaim&) {

@@ -7,6 +7,7 @@
 #define THROTTL_TESTS_LEASE_LEASE_PARTS_H_
 
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <span>
 #include <string>
@@ -38,10 +39,15 @@ inline internal::SlotAim AimOf(const Aiming& aiming) {
 
 inline absl::StatusOr<std::unique_ptr<internal::LeaseTable>> OpenTable(
     const std::string& path, std::int64_t slots_max = 1024) {
-  return internal::LeaseTable::Open({.path = path,
-                                     .store_id = "store-of-the-test",
-                                     .slots_max = slots_max,
-                                     .lock_timeout = absl::Seconds(30)});
+  auto table = internal::LeaseTable::Open({.path = path,
+                                           .store_id = "store-of-the-test",
+                                           .slots_max = slots_max,
+                                           .lock_timeout = absl::Seconds(30)});
+  if (!table.ok()) return table;
+  // No period was counted before.
+  const absl::Status told = (*table)->NoteNewest(std::numeric_limits<std::int64_t>::min());
+  if (!told.ok()) return told;
+  return table;
 }
 
 // Publishes one change, of a key of this id.

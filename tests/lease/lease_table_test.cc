@@ -421,6 +421,71 @@ TEST_CASE(
   });
 }
 
+TEST_CASE("NoteNewest: a later period that may have been counted before is looked up, others not") {
+  OnBothKinds([](LeaseTable& table, const std::string&) {
+    const std::int64_t month_2 = kStart + kMonthMs;
+    REQUIRE(table.NoteNewest(month_2).ok());
+    REQUIRE(table.NoteNewest(kStart).ok());  // never back
+    const SlotRef ref = MustSlot(table, "k:one", AimOf({.limit = 10}));
+    Try(table, ref, 4);
+    SlotTarget target{.subject = "k:one", .aim = AimOf({.limit = 10, .now_ms = month_2})};
+    const auto found = table.Find(target);
+    REQUIRE(found.ok());
+    CHECK_FALSE(found->ref.has_value());
+    CHECK(found->counted_before);
+    // Nothing has changed yet.
+    CHECK(Ask(table, ref).used == 4);
+    target.aim.units = 7;
+    target.aim.base = 2;
+    const auto begun = table.Begin(target, found->reuses);
+    REQUIRE((begun.ok() && begun->has_value()));
+    CHECK(**begun == ref);
+    CHECK(Ask(table, ref, 0, month_2).used == 9);
+    CHECK(Try(table, ref, 2, month_2).code == SpendCode::kRefused);
+    const UnsettledSlot slot = Unsettled(table).at("k:one");
+    CHECK(slot.state.carried_period.used == 4);
+    // The month after could not have been counted.
+    SettleAll(table);
+    const std::int64_t month_3 = month_2 + kMonthMs;
+    MustSlot(table, "k:one", AimOf({.limit = 10, .now_ms = month_3}));
+    CHECK(Ask(table, ref, 0, month_3).used == 0);
+    CHECK_FALSE(*table.Begin(target, found->reuses));
+  });
+}
+
+TEST_CASE("a subject that begins on a clock that went back is looked up where others have been") {
+  OnBothKinds([](LeaseTable& table, const std::string&) {
+    const std::int64_t month_2 = kStart + kMonthMs;
+    const std::int64_t month_3 = month_2 + kMonthMs;
+    MustSlot(table, "k:other", AimOf({.limit = 10, .now_ms = month_2}));
+    MustSlot(table, "k:one", AimOf({.limit = 10}));
+    const auto comes_again = [&](std::int64_t now) {
+      const auto found =
+          table.Find({.subject = "k:one", .aim = AimOf({.limit = 10, .now_ms = now})});
+      REQUIRE(found.ok());
+      return !found->ref.has_value();
+    };
+    CHECK(comes_again(month_2));
+    // An older limit does not come back with it.
+    MustSlot(table, "k:two", AimOf({.limit = 20, .limit_version = 2}));
+    const SlotTarget older{.subject = "k:two", .aim = AimOf({.limit = 10, .now_ms = month_2})};
+    const auto begun = table.Begin(older, table.Find(older)->reuses);
+    REQUIRE((begun.ok() && begun->has_value()));
+    CHECK(Ask(table, **begun, 0, month_2).granted == 20);
+    CHECK_FALSE(comes_again(month_3));
+  });
+}
+
+TEST_CASE("a new table that was told of no newest time looks every later period up") {
+  auto table = LeaseTable::Open({.store_id = "store-of-the-test", .slots_max = kSlotsMin});
+  REQUIRE(table.ok());
+  MustSlot(**table, "k:one", AimOf({.limit = 10}));
+  const auto found = (*table)->Find(
+      {.subject = "k:one", .aim = AimOf({.limit = 10, .now_ms = kStart + kMonthMs})});
+  REQUIRE(found.ok());
+  CHECK_FALSE(found->ref.has_value());
+}
+
 TEST_CASE("another period with a newer limit: the store must say what was used in it") {
   OnBothKinds([](LeaseTable& table, const std::string&) {
     const SlotRef ref = MustSlot(table, "k:one", AimOf({.limit = 10}));

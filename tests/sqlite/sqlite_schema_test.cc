@@ -247,6 +247,7 @@ void CallEverything(QuotaStore& store) {
   Must(store.ReadKeys(std::vector<std::string>{"key-7", "none"}));
   Must(store.ReadPepperVersions());
   Must(store.HasImportedSecrets());
+  Must(store.ReadNewestTime());
   for (const KeyQuery& query :
        {KeyQuery{.count_max = 5}, KeyQuery{.owner_id = "acme", .count_max = 5},
         KeyQuery{.plan_id = "pro", .count_max = 5}, KeyQuery{.locator = "loc-key-7"},

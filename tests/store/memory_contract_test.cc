@@ -137,6 +137,7 @@ std::vector<absl::Status> CallAll(QuotaStore& store) {
           store.ReadCounters(counters).status(),
           store.RetireHolder(HolderId{1}, LeaseState::kLost),
           store.EndPeriods(At(0), 1).status(),
+          store.ReadNewestTime().status(),
           store.ReadUsage({}).status(),
           store.ClaimDeliveries({.claim = 1}).status(),
           store.PutDeliveries({}, 0),
@@ -144,7 +145,7 @@ std::vector<absl::Status> CallAll(QuotaStore& store) {
           store.Prune({}).status()};
 }
 
-constexpr int kMethods = 18;
+constexpr int kMethods = 19;
 
 // How many answers say why a forked child may not call.
 int RefusedForChild(QuotaStore& store) {

@@ -353,6 +353,23 @@ void EndsPeriods(const StoreUnderTest& under) {
   CHECK(std::is_sorted(ends.begin(), ends.end()));
 }
 
+void NewestTime(const StoreUnderTest& under) {
+  const auto store = under.open_new();
+  if (Must(store->ReadNewestTime()) == absl::InfiniteFuture()) return Skip(under, "ReadNewestTime");
+  CHECK(Must(store->ReadNewestTime()) == absl::InfinitePast());
+  SettleBatch batch{.holder = HolderId{9}, .now = At(50), .rows = {NewRow("k:1", 1, 0, 0, 10)}};
+  MustSettle(*store, batch);
+  CHECK(Must(store->ReadNewestTime()) == At(50));
+  batch.now = At(5);
+  batch.rows.front().counter.period_start = At(4 * kDay);
+  MustSettle(*store, batch);
+  CHECK(Must(store->ReadNewestTime()) == At(4 * kDay));
+  batch.rows.front().seq = 2;
+  batch.now = At(5 * kDay);
+  MustSettle(*store, batch);
+  CHECK(Must(store->ReadNewestTime()) == At(5 * kDay));
+}
+
 struct StoredHour {
   std::string key_id;
   std::string owner_id;
@@ -499,6 +516,7 @@ std::span<const StorePromise> CountingPromises() {
       StorePromise{"Replies in the order of the rows", &RefusedRow},
       StorePromise{"The counters, in order; a default-constructed one where none is stored",
                    &CountersInOrder},
+      StorePromise{"The newest `now` and period_start of all that was settled", &NewestTime},
       StorePromise{"ApplyRetire on every open lease of `holder`", &RetiresEveryLease},
       StorePromise{"ApplyPeriodEnd, and its events, in one transaction, for counters that are due "
                    "for it, at most `rows_max`",

@@ -36,6 +36,7 @@ SettleReply MemoryCounting::Settle(const SettleRow& row, const SettleBatch& batc
     CounterRow& stored = counters_[row.counter];
     stored.counter = counter;
     stored.leases[batch.holder] = lease;
+    now_ = std::max(now_, row.counter.period_start);
     NoteDue(row.counter, counter);
   }
   return reply;

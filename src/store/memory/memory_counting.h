@@ -32,6 +32,7 @@ class MemoryCounting {
   // Appends to `events` the threshold crossings to be logged.
   SettleReply Settle(const SettleRow& row, const SettleBatch& batch, std::vector<Event>& events);
   std::vector<Counter> ReadCounters(std::span<const CounterId> ids) const;
+  absl::Time newest_time() const { return now_; }
   void RetireHolder(HolderId holder, LeaseState end);
   // As QuotaStore::EndPeriods, with the events in `events`.
   std::int64_t EndPeriods(absl::Time now, std::int64_t rows_max, std::vector<Event>& events);

@@ -117,6 +117,12 @@ class MemoryStore final : public QuotaStore {
     return counting_.ReadCounters(ids);
   }
 
+  absl::StatusOr<absl::Time> ReadNewestTime() override {
+    THROTTL_RETURN_IF_ERROR(CheckUsable());
+    const MutexLock lock(mutex_);
+    return counting_.newest_time();
+  }
+
   absl::Status RetireHolder(HolderId holder, LeaseState end) override {
     THROTTL_RETURN_IF_ERROR(CheckUsable());
     const MutexLock lock(mutex_);

@@ -1,5 +1,6 @@
 #include "src/store/sqlite/sqlite_counting.h"
 
+#include <algorithm>
 #include <bit>
 #include <limits>
 
@@ -129,8 +130,8 @@ absl::Status WriteUsage(SqliteConnection& db, HolderId holder, const UsageRow& r
   return write.Finish();
 }
 
-// Remembers the engine's latest clock, of a settle or of the end of a period, by which Prune tells
-// a running period from one that has ended.
+// Remembers the newest time that was told: Prune tells by it a running period from one that has
+// ended.
 absl::Status RememberSettledAt(SqliteConnection& db, absl::Time now) {
   SqliteStatement write(db,
                         "INSERT INTO meta(name, value) VALUES('settled_at', CAST(?1 AS TEXT)) "
@@ -206,6 +207,7 @@ absl::StatusOr<std::vector<SettleReply>> SqliteSettle(SqliteConnection& db,
   std::vector<SettleReply> replies;
   replies.reserve(batch.rows.size());
   std::vector<Event> events;
+  absl::Time newest = batch.now;
   for (const SettleRow& row : batch.rows) {
     THROTTL_ASSIGN_OR_RETURN(Counter counter, SqliteReadCounter(db, row.counter));
     THROTTL_ASSIGN_OR_RETURN(Lease lease, ReadLease(db, row.counter, batch.holder));
@@ -216,9 +218,10 @@ absl::StatusOr<std::vector<SettleReply>> SqliteSettle(SqliteConnection& db,
     if (lease.seq == seq_before) continue;
     THROTTL_RETURN_IF_ERROR(WriteCounter(db, row.counter, counter));
     THROTTL_RETURN_IF_ERROR(WriteLease(db, row.counter, batch.holder, lease));
+    newest = std::max(newest, row.counter.period_start);
   }
   THROTTL_RETURN_IF_ERROR(SqliteAppendEvents(db, events));
-  THROTTL_RETURN_IF_ERROR(RememberSettledAt(db, batch.now));
+  THROTTL_RETURN_IF_ERROR(RememberSettledAt(db, newest));
   for (const UsageRow& row : batch.usage) {
     THROTTL_RETURN_IF_ERROR(WriteUsage(db, batch.holder, row));
   }
@@ -226,6 +229,14 @@ absl::StatusOr<std::vector<SettleReply>> SqliteSettle(SqliteConnection& db,
     THROTTL_RETURN_IF_ERROR(SqlitePutActivity(db, activity));
   }
   return replies;
+}
+
+absl::StatusOr<absl::Time> SqliteReadNewestTime(SqliteConnection& db) {
+  THROTTL_ASSIGN_OR_RETURN(
+      const std::int64_t millis,
+      db.ReadNumber("SELECT coalesce(max(CAST(value AS INTEGER)), -1) FROM meta "
+                    "WHERE name = 'settled_at'"));
+  return millis < 0 ? absl::InfinitePast() : absl::FromUnixMillis(millis);
 }
 
 absl::Status SqliteRetireHolder(SqliteConnection& db, HolderId holder, LeaseState end) {

@@ -21,6 +21,7 @@ namespace throttl::internal {
 absl::StatusOr<std::vector<SettleReply>> SqliteSettle(SqliteConnection& db,
                                                       const SettleBatch& batch);
 absl::StatusOr<Counter> SqliteReadCounter(SqliteConnection& db, const CounterId& id);
+absl::StatusOr<absl::Time> SqliteReadNewestTime(SqliteConnection& db);
 absl::Status SqliteRetireHolder(SqliteConnection& db, HolderId holder, LeaseState end);
 // The counters that are due for SqliteEndPeriods, at most `rows_max`.
 absl::StatusOr<std::vector<CounterId>> SqliteReadDueCounters(SqliteConnection& db, absl::Time now,

@@ -147,6 +147,11 @@ class SqliteStore final : public QuotaStore {
         });
   }
 
+  absl::StatusOr<absl::Time> ReadNewestTime() override {
+    return Read<absl::Time>(
+        [](SqliteConnection& db) { return internal::SqliteReadNewestTime(db); });
+  }
+
   absl::Status RetireHolder(HolderId holder, LeaseState end) override {
     return database_->Write(
         [&](SqliteConnection& db) { return internal::SqliteRetireHolder(db, holder, end); });
