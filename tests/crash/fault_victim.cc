@@ -99,8 +99,10 @@ std::int64_t FaultToll::HitsOf(std::string_view point) const { return hits[Numbe
 
 std::string FaultToll::Table() const {
   std::string table;
+  int shown = 0;
   for (std::size_t i = 0; i < kPoints.size(); ++i) {
-    absl::StrAppend(&table, i % 4 == 0 ? "\n  " : "  ", std::string(kPoints[i]), " ",
+    if (hits[i] == 0) continue;
+    absl::StrAppend(&table, shown++ % 4 == 0 ? "\n  " : "  ", std::string(kPoints[i]), " ",
                     hits[i].load());
   }
   return table;

@@ -27,7 +27,7 @@ struct FaultToll {
   std::array<std::atomic<std::int64_t>, 64> hits = {};  // in the order of FaultPoints
 
   std::int64_t HitsOf(std::string_view point) const;
-  // Points and hits, a few in a line.
+  // Points that were hit, and how often; a few in a line.
   std::string Table() const;
 };
 
