@@ -1,5 +1,5 @@
-// A QuotaLedger is the tests' own account of what engines allowed, by key and period, in memory that
-// their processes share, so that it outlives any of them.
+// A QuotaLedger is the tests' own account of what engines allowed, by key and period, in memory
+// that their processes share, so that it outlives any of them.
 //
 // Its keys: some with a quota of an hour, as many with one of a day, and rare ones, more than a
 // lease table has slots, with a few units for life.
@@ -74,8 +74,8 @@ struct QuotaTotals {
   std::int64_t in_flight = 0;  // requests that nobody knows the outcome of
 };
 
-// When all workers are dead: what is stored is what was acknowledged, and at most what was in flight
-// more; never more than the limit; and the history says the same.
+// When all workers are dead: what is stored is what was acknowledged, and at most what was in
+// flight more; never more than the limit; and the history says the same.
 QuotaTotals CheckLedger(Engine& engine, const QuotaLedger& ledger,
                         std::span<const std::int64_t> in_flight);
 
