@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "src/base/status_macros.h"
+#include "src/lease/fault_point.h"
 
 namespace throttl::internal {
 namespace {
@@ -51,7 +52,9 @@ absl::Status ChangeGate::Apply(const ChangeSet& changes) {
   }
   THROTTL_ASSIGN_OR_RETURN(const LeaseLock::Hold hold, table_.AcquireCommitLock(kCommitTimeout));
   table_.BeginChange();
+  THROTTL_FAULT_POINT("apply.begun");
   absl::Status status = store_.Apply(changes).status();
+  THROTTL_FAULT_POINT("apply.stored");
   if (ChangedNothing(status)) {
     table_.AbandonChange();
     return status;
@@ -75,6 +78,7 @@ absl::Status ChangeGate::Tell(const ChangeSet& changes) {
   }
   const std::vector<std::string> key_ids = ChangedKeys(changes);
   table_.Publish(key_ids);
+  THROTTL_FAULT_POINT("apply.published");
   for (const std::string& key_id : key_ids) {
     THROTTL_RETURN_IF_ERROR(table_.Interrupt(absl::StrCat("k:", key_id)));
   }

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "src/base/status_macros.h"
+#include "src/lease/fault_point.h"
 
 namespace throttl::internal {
 namespace {
@@ -115,7 +116,9 @@ absl::Status Settler::SettleSome(const std::vector<UnsettledSlot>& slots) {
   std::vector<std::size_t> running;
   running.reserve(slots.size());
   for (const UnsettledSlot& slot : slots) running.push_back(AddSlot(slot, seq, batch));
+  THROTTL_FAULT_POINT("settle.read");
   THROTTL_ASSIGN_OR_RETURN(const std::vector<SettleReply> replies, context_.store->Settle(batch));
+  THROTTL_FAULT_POINT("settle.stored");
   for (std::size_t i = 0; i < replies.size(); ++i) {
     if (replies[i].code == SettleCode::kApplied) continue;
     return absl::InternalError(absl::StrCat(
@@ -123,6 +126,7 @@ absl::Status Settler::SettleSome(const std::vector<UnsettledSlot>& slots) {
         batch.rows[i].counter.subject, ": its lease table is older than the store, or damaged"));
   }
   THROTTL_RETURN_IF_ERROR(table_.MarkSettled(slots));
+  THROTTL_FAULT_POINT("settle.marked");
   // Others, such as an import, may have used units too.
   for (std::size_t i = 0; i < slots.size(); ++i) {
     const SettleReply& reply = replies[running[i]];

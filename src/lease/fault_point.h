@@ -1,6 +1,6 @@
-// Fault points are named places between two steps of the lease table, where a test may kill the
-// process. They are compiled in only where THROTTL_FAULT_POINTS is defined, which no build of the
-// library does.
+// Fault points are named places between two steps of the lease table, or of an engine that changes
+// or settles it, where a test may kill the process. They are compiled in only where
+// THROTTL_FAULT_POINTS is defined, which no build of the library does.
 //
 // Thread safety: the hook is set before threads start.
 //

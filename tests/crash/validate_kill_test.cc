@@ -20,97 +20,30 @@
 #include "throttl/engine.h"
 
 #include "tests/crash/crash_parts.h"
+#include "tests/crash/quota_ledger.h"
+#include "tests/crash/shared_clock.h"
 #include "tests/scale.h"
 
 namespace throttl::testing {
 namespace {
 
-constexpr std::size_t kKeys = 20;
-constexpr std::size_t kWorkers = 3;
-constexpr std::size_t kThreads = 2;
-
-// A period is an hour of a clock that all processes share.
-struct KillLedger {
-  std::atomic<std::int64_t> now_ms = 1'790'000'000'000;
-  std::array<std::atomic<std::int64_t>, kKeys> acknowledged = {};
-  // Of each thread: the key that it may be spending on, plus one.
-  std::array<std::array<std::atomic<std::int64_t>, kThreads>, kWorkers> spending = {};
-  Report report;
-};
-
-class SharedClock final : public Clock {
- public:
-  explicit SharedClock(KillLedger& ledger) : ledger_(ledger) {}
-  Reading Read() override {
-    const std::int64_t ms = ledger_.now_ms.load(std::memory_order_relaxed);
-    return {absl::FromUnixMillis(ms), absl::Milliseconds(ms)};
-  }
-
- private:
-  KillLedger& ledger_;
-};
-
-std::unique_ptr<Engine> OpenOn(const std::string& path, KillLedger& ledger) {
-  auto engine = Engine::Open(path, {.settle_interval = absl::Milliseconds(10),
-                                    .clock = std::make_shared<SharedClock>(ledger)});
-  if (engine.ok()) return *std::move(engine);
-  ledger.report.Add("open: " + engine.status().ToString());
-  return nullptr;
-}
-
-std::vector<std::string> MakeKeys(Engine& engine) {
-  std::vector<std::string> secrets;
-  REQUIRE(
-      engine.PutPlan({.id = "hourly", .quota = Quota{.limit = 1 << 20, .period = Period::kHour}})
-          .ok());
-  for (std::size_t i = 0; i < kKeys; ++i) {
-    const auto issued =
-        engine.CreateKey({.owner_id = "acme", .plan_id = "hourly", .id = absl::StrCat("key_", i)});
-    REQUIRE(issued.ok());
-    secrets.emplace_back(issued->secret.Reveal());
-  }
-  return secrets;
-}
-
-void ValidateForever(Engine& engine, const std::vector<std::string>& secrets, KillLedger& ledger,
-                     std::atomic<std::int64_t>& spending, std::uint64_t seed) {
-  constexpr int kWaitsMax = 100;
-  std::mt19937_64 random(seed);
-  int waits = 0;
-  for (;;) {
-    const std::size_t key = random() % kKeys;
-    if (random() % 20'000 == 0) ledger.now_ms.fetch_add(600'000);
-    spending = static_cast<std::int64_t>(key) + 1;
-    const Decision d = engine.Validate(secrets[key]);
-    if (d.allowed()) ledger.acknowledged[key].fetch_add(1);
-    spending = 0;
-    if (d.allowed() || d.code == DecisionCode::kQuotaExceeded) continue;
-    // A lock was not to be had in time, which a host repeats.
-    if (d.code == DecisionCode::kStoreUnavailable && ++waits < kWaitsMax) continue;
-    ledger.report.Add(absl::StrCat("code ", static_cast<int>(d.code), " ",
-                                   engine.stats().last_store_error.ToString()));
-    return;
-  }
-}
-
 // Processes that validate until they are killed.
 class KilledWorkers {
  public:
-  KilledWorkers(const std::string& path, const std::vector<std::string>& secrets,
-                KillLedger& ledger, std::uint64_t seed)
-      : path_(path), secrets_(secrets), ledger_(ledger), seed_(seed) {
-    for (std::size_t i = 0; i < kWorkers; ++i) Start(i);
+  KilledWorkers(const std::string& path, QuotaLedger& ledger, std::uint64_t seed)
+      : path_(path), ledger_(ledger), random_(seed) {
+    for (std::size_t i = 0; i < kQuotaWorkers; ++i) Start(i);
   }
 
   void Start(std::size_t worker) {
-    workers_[worker] = StartChild([this, worker] {
-      const auto engine = OpenOn(path_, ledger_);
+    const std::uint64_t seed = random_();
+    workers_[worker] = StartChild([this, worker, seed] {
+      const auto engine = OpenQuotaEngine(path_, ledger_);
       if (engine == nullptr) return 1;
       std::vector<std::thread> threads;
-      for (std::size_t i = 0; i < kThreads; ++i) {
-        threads.emplace_back([&, i] {
-          ValidateForever(*engine, secrets_, ledger_, ledger_.spending[worker][i], seed_ + i);
-        });
+      for (std::size_t i = 0; i < kThreadsOfWorker; ++i) {
+        threads.emplace_back(
+            [&, i] { ValidateForever(*engine, ledger_.spending[worker][i], seed + i); });
       }
       for (std::thread& thread : threads) thread.join();
       return 1;
@@ -122,28 +55,92 @@ class KilledWorkers {
     int status = 0;
     REQUIRE(waitpid(workers_[worker], &status, 0) == workers_[worker]);
     REQUIRE_MESSAGE(WIFSIGNALED(status), ledger_.report.Text());
-    for (std::atomic<std::int64_t>& spending : ledger_.spending[worker]) {
-      const std::int64_t key = spending.exchange(0);
-      if (key != 0) ++uncertain_[static_cast<std::size_t>(key - 1)];
+    AddInFlight(ledger_, worker, in_flight_);
+  }
+
+  // Requests that were under way when their process was killed, by keys.
+  const std::vector<std::int64_t>& in_flight() const { return in_flight_; }
+
+ private:
+  void ValidateForever(Engine& engine, std::atomic<std::int64_t>& spending, std::uint64_t seed) {
+    std::mt19937_64 random(seed);
+    for (;;) {
+      const std::uint64_t dice = random();
+      if (dice % 20'000 == 0) ledger_.Advance(600'000);
+      const std::size_t key =
+          dice % 500 == 1 ? kSteadyKeys + random() % kRareKeys : (dice >> 32) % kSteadyKeys;
+      if (!SpendOnce(engine, ledger_, key, spending)) return;
     }
   }
 
-  // Requests on the key that were under way when their process was killed.
-  std::int64_t uncertain(std::size_t key) const { return uncertain_[key]; }
-
- private:
   const std::string path_;
-  const std::vector<std::string> secrets_;
-  KillLedger& ledger_;
-  const std::uint64_t seed_;
-  std::array<pid_t, kWorkers> workers_ = {};
-  std::array<std::int64_t, kKeys> uncertain_ = {};
+  QuotaLedger& ledger_;
+  std::mt19937_64 random_;
+  std::array<pid_t, kQuotaWorkers> workers_ = {};
+  std::vector<std::int64_t> in_flight_ = std::vector<std::int64_t>(kQuotaKeys);
 };
+
+TEST_CASE(
+    "over kill -9 nothing that was acknowledged is lost, nothing is counted twice or admitted "
+    "beyond a limit, and no unit is stranded") {
+  const std::int64_t kills = Scaled(1000);
+  const std::uint64_t seed = RunSeed();
+  std::mt19937_64 random(seed);
+  INFO("seed " << seed);
+  const ScratchDirectory scratch;
+  const std::string path = scratch.File("throttl.db");
+  const Shared<QuotaLedger> ledger;
+  {
+    const auto engine = OpenQuotaEngine(path, *ledger);
+    REQUIRE_MESSAGE(engine != nullptr, ledger->report.Text());
+    MakeQuotaKeys(*engine, *ledger);
+  }
+  KilledWorkers workers(path, *ledger, seed);
+  for (std::int64_t i = 0; i < kills; ++i) {
+    const std::size_t worker = static_cast<std::size_t>(i) % kQuotaWorkers;
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 20'000));
+    workers.Kill(worker);
+    workers.Start(worker);
+  }
+  for (std::size_t i = 0; i < kQuotaWorkers; ++i) workers.Kill(i);
+  const auto engine = OpenQuotaEngine(path, *ledger);
+  REQUIRE_MESSAGE(engine != nullptr, ledger->report.Text());
+  const QuotaTotals totals = CheckLedger(*engine, *ledger, workers.in_flight());
+  CheckNothingStranded(*engine, *ledger, /*rare_step=*/5);
+  MESSAGE(absl::StrCat(kills, " kills, ", totals.units, " units in ",
+                       (ledger->now_ms - kQuotaStartMs) / 3'600'000, " hours, ", totals.in_flight,
+                       " requests in flight"));
+}
+
+// What servers say: the clock, and what they allowed.
+struct ServerLedger {
+  std::atomic<std::int64_t> now_ms = kQuotaStartMs;
+  std::array<std::atomic<std::int64_t>, 20> acknowledged = {};
+  Report report;
+};
+
+std::unique_ptr<Engine> OpenOn(const std::string& path, ServerLedger& ledger) {
+  auto engine = Engine::Open(path, {.settle_interval = absl::Milliseconds(10),
+                                    .clock = std::make_shared<SharedClock>(ledger.now_ms)});
+  if (engine.ok()) return *std::move(engine);
+  ledger.report.Add("open: " + engine.status().ToString());
+  return nullptr;
+}
+
+std::vector<std::string> MakeKeys(Engine& engine, const ServerLedger& ledger) {
+  std::vector<std::string> secrets;
+  for (std::size_t i = 0; i < ledger.acknowledged.size(); ++i) {
+    const auto issued =
+        engine.CreateKey({.owner_id = "acme", .plan_id = "enterprise", .id = QuotaKeyId(i)});
+    REQUIRE(issued.ok());
+    secrets.emplace_back(issued->secret.Reveal());
+  }
+  return secrets;
+}
 
 // Units of a key in the store, by its hours.
 std::int64_t StoredUnits(Engine& engine, std::size_t key) {
-  const auto history =
-      engine.UsageHistory({.key_id = absl::StrCat("key_", key), .bucket = Period::kHour});
+  const auto history = engine.UsageHistory({.key_id = QuotaKeyId(key), .bucket = Period::kHour});
   REQUIRE(history.ok());
   std::int64_t stored = 0;
   for (const UsageBucket& hour : *history) {
@@ -151,43 +148,6 @@ std::int64_t StoredUnits(Engine& engine, std::size_t key) {
     stored += hour.units;
   }
   return stored;
-}
-
-TEST_CASE("nothing that was acknowledged is lost, and nothing is counted twice, over kill -9") {
-  const std::int64_t kills = Scaled(300);
-  const std::uint64_t seed = RunSeed();
-  std::mt19937_64 random(seed);
-  INFO("seed " << seed);
-  const ScratchDirectory scratch;
-  const std::string path = scratch.File("throttl.db");
-  const Shared<KillLedger> ledger;
-  std::vector<std::string> secrets;
-  {
-    const auto engine = OpenOn(path, *ledger);
-    REQUIRE(engine != nullptr);
-    secrets = MakeKeys(*engine);
-  }
-  KilledWorkers workers(path, secrets, *ledger, seed);
-  for (std::int64_t i = 0; i < kills; ++i) {
-    const std::size_t worker = static_cast<std::size_t>(i) % kWorkers;
-    std::this_thread::sleep_for(std::chrono::microseconds(random() % 20'000));
-    workers.Kill(worker);
-    workers.Start(worker);
-  }
-  for (std::size_t i = 0; i < kWorkers; ++i) workers.Kill(i);
-  REQUIRE_MESSAGE(ledger->report.count() == 0, ledger->report.Text());
-  const auto engine = OpenOn(path, *ledger);
-  REQUIRE(engine != nullptr);
-  REQUIRE(engine->Flush().ok());
-  std::int64_t total = 0;
-  for (std::size_t key = 0; key < kKeys; ++key) {
-    CAPTURE(key);
-    const std::int64_t stored = StoredUnits(*engine, key);
-    CHECK(stored >= ledger->acknowledged[key]);
-    CHECK(stored <= ledger->acknowledged[key] + workers.uncertain(key));
-    total += stored;
-  }
-  MESSAGE(absl::StrCat(kills, " kills, ", total, " requests"));
 }
 
 TEST_CASE(
@@ -205,7 +165,7 @@ TEST_CASE(
     Report report;
   };
   const Shared<Revocation> shared;
-  const Shared<KillLedger> ledger;
+  const Shared<ServerLedger> ledger;
   const auto engine = OpenOn(path, *ledger);
   REQUIRE(engine != nullptr);
   const auto child = [&] {
@@ -253,10 +213,10 @@ TEST_CASE(
     CAPTURE(run);
     const ScratchDirectory scratch;
     const std::string path = scratch.File("throttl.db");
-    const Shared<KillLedger> ledger;
+    const Shared<ServerLedger> ledger;
     auto engine = OpenOn(path, *ledger);
     REQUIRE(engine != nullptr);
-    const std::vector<std::string> secrets = MakeKeys(*engine);
+    const std::vector<std::string> secrets = MakeKeys(*engine, *ledger);
     for (int i = 0; i < 2000; ++i) {
       if (engine->Validate(secrets[0]).allowed()) ledger->acknowledged[0].fetch_add(1);
     }
@@ -264,8 +224,10 @@ TEST_CASE(
     for (int worker = 0; worker < 4; ++worker) {
       children.push_back(StartChild([&, worker] {
         for (int i = 0; i < 2000; ++i) {
-          const Decision d = engine->Validate(secrets[static_cast<std::size_t>(i) % kKeys]);
-          if (d.allowed()) ledger->acknowledged[static_cast<std::size_t>(i) % kKeys].fetch_add(1);
+          const Decision d =
+              engine->Validate(secrets[static_cast<std::size_t>(i) % secrets.size()]);
+          if (d.allowed())
+            ledger->acknowledged[static_cast<std::size_t>(i) % secrets.size()].fetch_add(1);
           if (!d.allowed()) ledger->report.Add(absl::StrCat("code ", static_cast<int>(d.code)));
         }
         // Half of them end without a word.
@@ -276,7 +238,7 @@ TEST_CASE(
     {
       const auto command = OpenOn(path, *ledger);
       REQUIRE(command != nullptr);
-      CHECK(command->ListKeys()->items.size() == kKeys);
+      CHECK(command->ListKeys()->items.size() == secrets.size());
     }
     for (const pid_t child : children) CHECK(WaitForChild(child) == "");
     REQUIRE_MESSAGE(ledger->report.count() == 0, ledger->report.Text());
@@ -284,7 +246,7 @@ TEST_CASE(
     REQUIRE(again != nullptr);
     REQUIRE(again->Flush().ok());
     std::int64_t total = 0;
-    for (std::size_t i = 0; i < kKeys; ++i) {
+    for (std::size_t i = 0; i < secrets.size(); ++i) {
       const std::int64_t stored = StoredUnits(*again, i);
       CHECK(stored == ledger->acknowledged[i]);
       total += stored;
