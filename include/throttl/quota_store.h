@@ -241,8 +241,8 @@ class QuotaStore {
   virtual absl::StatusOr<std::vector<Counter>> ReadCounters(std::span<const CounterId> ids) = 0;
 
   // The newest `now` and period_start of all that was settled: no counter is of a later time. A
-  // lease table that is made anew asks it once; without an answer, it looks every counter up that it
-  // comes to. Default: absl::InfiniteFuture(), which is no answer; absl::InfinitePast(): none yet.
+  // lease table that is made anew asks it once; without an answer, it looks every counter up that
+  // it comes to. absl::InfinitePast(): none yet. Default: absl::InfiniteFuture(), no answer.
   virtual absl::StatusOr<absl::Time> ReadNewestTime();
 
   // ApplyRetire on every open lease of `holder`. The engine knows that the holder is gone.
