@@ -95,9 +95,8 @@ class Worker {
 
   // False, and a report, when something went wrong.
   bool Step() {
-    const std::uint64_t dice = random_() % 20'000;
     const auto falls = [&](Focus focus, std::uint64_t rarely, std::uint64_t often) {
-      return dice % (work_.focus == focus ? often : rarely) == 0;
+      return random_() % (work_.focus == focus ? often : rarely) == 0;
     };
     if (falls(Focus::kFlush, 20'000, 50)) return Flush();
     if (falls(Focus::kChange, 20'000, 50)) {
@@ -109,7 +108,7 @@ class Worker {
     }
     const std::size_t steady = random_() % kSteadyKeys;
     if (work_.only_spends) return Spend(steady);
-    if (falls(Focus::kTurn, 20'000, 1000)) world_.ledger.Advance(10 * kMinuteMs);
+    if (falls(Focus::kTurn, 1000, 100)) world_.ledger.Advance(10 * kMinuteMs);
     if (falls(Focus::kRare, 500, 5)) {
       return Spend(kSteadyKeys + world_.rare_next.fetch_add(1) % kRareKeys);
     }
@@ -316,6 +315,7 @@ TEST_CASE(
   INFO("seed " << seed);
   const Shared<FaultToll> toll;
   std::int64_t kills = 0;
+  std::int64_t hours = 0;
   QuotaTotals sum;
   for (int round = 0; FewestHits(*toll) < hits_wanted; ++round) {
     CAPTURE(round);
@@ -330,8 +330,9 @@ TEST_CASE(
     kills += killing.kills();
     sum.units += totals.units;
     sum.in_flight += totals.in_flight;
+    hours += (world->ledger.now_ms - kQuotaStartMs) / (60 * kMinuteMs);
   }
-  MESSAGE(absl::StrCat(kills, " kills, ", sum.units, " units, ", sum.in_flight,
+  MESSAGE(absl::StrCat(kills, " kills, ", sum.units, " units in ", hours, " hours, ", sum.in_flight,
                        " requests in flight; kills at points:", toll->Table()));
 }
 
