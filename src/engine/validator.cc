@@ -67,35 +67,51 @@ Decision Validator::Decide(std::string_view secret, const Request& request, Mode
   Passage passage{.secret = secret, .request = request, .mode = mode};
   passage.now_ms = NowMs();
   decision.decided_at = absl::FromUnixMillis(passage.now_ms);
-  const auto refuse = [&](DecisionCode code) {
-    decision.code = code;
-    if (mode == Mode::kSpend) counts_.Add(false);
-    return decision;
-  };
-  if (secret.empty()) return refuse(DecisionCode::kMissing);
-  const std::optional<SecretShape> shape = ShapeOf(secret);
-  if (!shape.has_value()) return refuse(DecisionCode::kMalformed);
-  if (request.cost < 0 || request.cost > kCostMax) return refuse(DecisionCode::kInvalidRequest);
-  passage.shape = *shape;
-  passage.target = index_.Aim(shape->locator);
-  passage.tag = SipHash128(sip_key_, secret);
-  for (int tries = 0; tries < kTriesMax; ++tries) {
-    if (TryOnce(passage, decision) != Next::kDecided) continue;
-    Finish(passage, decision);
-    return decision;
+  Next next = Begin(passage);
+  for (int tries = 0; tries < kTriesMax && next != Next::kDecided; ++tries) {
+    next = TryOnce(passage, decision);
   }
-  passage.code = DecisionCode::kStoreUnavailable;
+  if (next != Next::kDecided) passage.code = DecisionCode::kStoreUnavailable;
   Finish(passage, decision);
   return decision;
+}
+
+Validator::Next Validator::Begin(Passage& passage) {
+  const std::string_view secret = passage.secret;
+  if (secret.empty()) return passage.Decide(DecisionCode::kMissing);
+  const std::optional<SecretShape> shape = QuickShapeOf(secret);
+  const bool bad_cost = passage.request.cost < 0 || passage.request.cost > kCostMax;
+  if (!shape.has_value() || bad_cost) {
+    if (ReadSecret(passage) == Next::kDecided) return Next::kDecided;
+    if (bad_cost) return passage.Decide(DecisionCode::kInvalidRequest);
+  } else {
+    passage.shape = *shape;
+    passage.target = index_.Aim(shape->locator);
+  }
+  passage.tag = SipHash128(sip_key_, secret);
+  return Next::kGoOn;
+}
+
+// The index has only secrets that were read before, so one whose tag is there needs no reading: that
+// takes longer than all the rest.
+Validator::Next Validator::ReadSecret(Passage& passage) {
+  const std::optional<SecretShape> shape = ShapeOf(passage.secret);
+  if (!shape.has_value()) return passage.Decide(DecisionCode::kMalformed);
+  passage.shape = *shape;
+  passage.read = true;
+  passage.target = index_.Aim(shape->locator);
+  return Next::kAgain;
 }
 
 Validator::Next Validator::TryOnce(Passage& passage, Decision& decision) {
   passage.known = false;
   passage.generation = generation_.load(std::memory_order_acquire);
   if (table_.generation() != passage.generation) return CatchUpFirst(passage);
-  if (!index_.Find(passage.target, passage.found)) return LoadKey(passage);
+  if (!index_.Find(passage.target, passage.found)) {
+    return passage.read ? LoadKey(passage) : ReadSecret(passage);
+  }
   if (!EqualInConstantTime(passage.found.facts.secret_tag, passage.tag)) {
-    return passage.Decide(DecisionCode::kNotFound);
+    return passage.read ? passage.Decide(DecisionCode::kNotFound) : ReadSecret(passage);
   }
   if (!index_.CopyIds(passage.found, decision.key_id, decision.owner_id, decision.plan_id)) {
     return Next::kAgain;

@@ -79,6 +79,7 @@ class Validator {  // NOLINT(clang-analyzer-optin.performance.Padding)
     const Request& request;
     Mode mode;
     SecretShape shape = {};
+    bool read = false;  // all of the secret was, for its shape
     KeyIndex::Target target = {};
     SipTag tag = {};
     std::int64_t now_ms = 0;
@@ -93,6 +94,8 @@ class Validator {  // NOLINT(clang-analyzer-optin.performance.Padding)
     }
   };
 
+  Next Begin(Passage& passage);
+  Next ReadSecret(Passage& passage);
   Next TryOnce(Passage& passage, Decision& decision);
   Next CheckIdentity(Passage& passage, Decision& decision);
   Next CheckRules(Passage& passage, const Decision& decision);

@@ -46,6 +46,10 @@ struct SecretParts {
 // no text of another length.
 std::optional<SecretParts> ParseSecret(std::string_view secret);
 
+// Where the locator of a secret that Throttl issued stands, from its length and its last '_' alone:
+// a text that is no secret may have one too. std::nullopt: no secret of ours is like that.
+std::optional<std::string_view> LocatorIn(std::string_view secret);
+
 // A new secret with its locator. InvalidArgument: the prefix. Internal: as RandomBase62.
 absl::StatusOr<Secret> GenerateSecret(std::string_view prefix, const RandomBytes& random);
 
