@@ -48,12 +48,6 @@ std::optional<SecretShape> ShapeOf(std::string_view secret) {
   return SecretShape{.locator = LocatorKey::Imported(Sha256(secret)), .issued = false};
 }
 
-std::optional<SecretShape> QuickShapeOf(std::string_view secret) {
-  const std::optional<std::string_view> locator = LocatorIn(secret);
-  if (!locator.has_value()) return std::nullopt;
-  return SecretShape{.locator = LocatorKey::Own(*locator), .issued = true};
-}
-
 const QuotaRule* QuotaOfKey::rule() const {
   if (own != nullptr && own->quota.has_value()) return &*own->quota;
   return plan->quota.has_value() ? &*plan->quota : nullptr;
@@ -158,6 +152,7 @@ absl::StatusOr<CachedKey> KeyLoader::MakeCached(const KeyRecord& record, const S
   flag(used.info.expires_at.has_value(), kSecretRetiring);
   flag(!key.addresses.empty(), kHasAddresses);
   flag(!key.scopes.empty(), kHasScopes);
+  facts.period = Period::kLifetime;
   const QuotaRule* const rule = quota.rule();
   if (rule == nullptr) return cached;
   facts.limit = rule->quota.limit;

@@ -34,11 +34,6 @@ struct SecretShape {
 // std::nullopt: no key can have such a secret. Does no I/O.
 std::optional<SecretShape> ShapeOf(std::string_view secret);
 
-// The same of a secret in Throttl's format, in some nanoseconds, since neither its alphabet nor its
-// checksum is looked at: it says what key such a secret is of, and not that it is one. To find out
-// what the secret of another format may be takes ShapeOf.
-std::optional<SecretShape> QuickShapeOf(std::string_view secret);
-
 enum class LoadOutcome : std::uint8_t {
   kLoaded = 1,   // or is there again: look again
   kUnknown = 2,  // no key has this secret

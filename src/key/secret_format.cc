@@ -54,15 +54,6 @@ std::optional<SecretParts> ParseSecret(std::string_view secret) {
                      .last4 = body.substr(kBodySize - 4)};
 }
 
-std::optional<std::string_view> LocatorIn(std::string_view secret) {
-  constexpr std::size_t kTailSize = 1 + kBodySize;
-  if (secret.size() < kPrefixSizeMin + kTailSize || secret.size() > kPrefixSizeMax + kTailSize ||
-      secret[secret.size() - kTailSize] != '_') {
-    return std::nullopt;
-  }
-  return secret.substr(secret.size() - kBodySize, kLocatorSize);
-}
-
 absl::StatusOr<Secret> GenerateSecret(std::string_view prefix, const RandomBytes& random) {
   if (!IsSecretPrefix(prefix)) {
     return absl::InvalidArgumentError(absl::StrCat("the secret prefix is ", Quoted(prefix), ", ",
