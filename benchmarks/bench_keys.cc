@@ -20,12 +20,13 @@ void Require(bool holds, std::string_view what) {
   std::exit(1);
 }
 
-BenchKeys::BenchKeys(std::size_t count) : secrets_(count) {
+BenchKeys::BenchKeys(std::size_t count) : size_(count), secrets_(count, internal::PageKind::kHuge) {
   std::mt19937_64 random(1);
   const auto fill = [&random](std::span<std::uint8_t> bytes) {
     for (std::uint8_t& byte : bytes) byte = static_cast<std::uint8_t>(random());
   };
-  for (Text& secret : secrets_) {
+  for (std::size_t number = 0; number < count; ++number) {
+    Text& secret = secrets_[number];
     const auto made = internal::GenerateSecret("thr_live", fill);
     Require(made.ok(), "no secret could be made");
     const std::string_view text = made->Reveal();

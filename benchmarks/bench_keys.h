@@ -12,9 +12,10 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "throttl/quota_store.h"
+
+#include "src/lease/huge_pages.h"
 
 namespace throttl::benchmarks {
 
@@ -26,7 +27,7 @@ class BenchKeys {
   // The same keys whenever they are made.
   explicit BenchKeys(std::size_t count);
 
-  std::size_t size() const { return secrets_.size(); }
+  std::size_t size() const { return size_; }
   std::string_view secret(std::size_t number) const {
     return {secrets_[number].text.data(), secrets_[number].size};
   }
@@ -47,7 +48,8 @@ class BenchKeys {
   };
   KeyRecord RecordOf(std::size_t number) const;
 
-  std::vector<Text> secrets_;
+  std::size_t size_;
+  internal::HugeArray<Text> secrets_;
 };
 
 // Numbers below `count` at random, the same ones whenever they are drawn.

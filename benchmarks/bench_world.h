@@ -20,9 +20,10 @@
 #include "throttl/engine.h"
 #include "throttl/quota_store.h"
 
+#include "tests/temp_dir.h"
+
 #include "benchmarks/bench_keys.h"
 #include "benchmarks/floor.h"
-#include "tests/temp_dir.h"
 
 namespace throttl::benchmarks {
 

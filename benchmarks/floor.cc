@@ -1,12 +1,9 @@
 #include "benchmarks/floor.h"
 
-#include <sys/mman.h>
 #include <time.h>
 
 #include <bit>
-#include <cstdlib>
 #include <cstring>
-#include <new>
 
 #include "src/base/fast_hash.h"
 #include "src/key/secret_format.h"
@@ -20,32 +17,10 @@ constexpr std::int64_t kLimit = 1'000'000'000'000;
 
 }  // namespace
 
-Pages::Pages(std::size_t bytes) : bytes_(bytes) {
-  data_ = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  Require(data_ != MAP_FAILED, "there is not enough memory");
-  if (getenv("NOHUGE") == nullptr) static_cast<void>(madvise(data_, bytes, MADV_HUGEPAGE));
-}
-
-Pages::~Pages() { munmap(data_, bytes_); }
-
-struct alignas(64) Floor::Entry {
-  std::uint64_t hash = 0;  // 0: none
-  std::uint32_t slot = 0;
-  internal::SipTag tag = {};
-  internal::KeyIds ids = {};
-};
-
-struct alignas(64) Floor::Slot {
-  std::atomic<std::uint64_t> consumed = 0;
-  std::int64_t granted = kLimit;
-};
-
 Floor::Floor(const BenchKeys& keys, std::size_t count)
     : mask_(std::bit_ceil(count * 3 / 2) - 1),
-      entry_pages_((mask_ + 1) * sizeof(Entry)),
-      slot_pages_(count * sizeof(Slot)),
-      entries_(static_cast<Entry*>(entry_pages_.data())),
-      slots_(static_cast<Slot*>(slot_pages_.data())) {
+      entries_(mask_ + 1, internal::PageKind::kHuge),
+      slots_(count, internal::PageKind::kHuge) {
   for (std::size_t number = 0; number < count; ++number) {
     const std::uint64_t hash = HashOf(keys.secret(number));
     std::size_t at = hash & mask_;
@@ -57,7 +32,7 @@ Floor::Floor(const BenchKeys& keys, std::size_t count)
     entry.ids.key_id = std::string_view(BenchKeys::IdOf(number));
     entry.ids.owner_id = std::string_view(BenchKeys::OwnerOf(number));
     entry.ids.plan_id = BenchKeys::kPlanId;
-    new (&slots_[number]) Slot();
+    slots_[number].consumed.store(1);  // so that its page is there
   }
 }
 
@@ -92,7 +67,7 @@ bool Floor::Spend(std::uint32_t number, std::int64_t& used) const {
   std::uint64_t consumed = slot.consumed.load(std::memory_order_acquire);
   do {
     used = static_cast<std::int64_t>(consumed) + 1;
-    if (used > slot.granted) return false;
+    if (used > kLimit) return false;
   } while (!slot.consumed.compare_exchange_weak(consumed, consumed + 1, std::memory_order_acq_rel,
                                                 std::memory_order_relaxed));
   return true;

@@ -16,27 +16,15 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <string_view>
 
-#include "benchmarks/bench_keys.h"
 #include "src/base/sip_hash.h"
 #include "src/engine/cached_key.h"
+#include "src/lease/huge_pages.h"
+
+#include "benchmarks/bench_keys.h"
 
 namespace throttl::benchmarks {
-
-// Memory of zeros, in huge pages where the system has them.
-class Pages {
- public:
-  explicit Pages(std::size_t bytes);
-  Pages(Pages&&) = delete;
-  ~Pages();
-  void* data() const { return data_; }
-
- private:
-  void* data_;
-  std::size_t bytes_;
-};
 
 class Floor {
  public:
@@ -53,7 +41,12 @@ class Floor {
   void Decide(std::string_view secret, Answer& answer) const;
 
   // The parts by themselves.
-  struct Entry;
+  struct alignas(64) Entry {
+    std::uint64_t hash = 0;  // 0: none
+    std::uint32_t slot = 0;
+    internal::SipTag tag = {};
+    internal::KeyIds ids = {};
+  };
   const Entry* Probe(std::uint64_t hash) const;
   static std::uint32_t SlotIn(const Entry& entry);
   std::uint64_t HashOf(std::string_view secret) const;
@@ -64,13 +57,13 @@ class Floor {
   static void CopyIds(const Entry& entry, internal::KeyIds& ids);
 
  private:
-  struct Slot;
+  struct alignas(64) Slot {
+    std::atomic<std::uint64_t> consumed = 0;
+  };
 
   std::size_t mask_;
-  Pages entry_pages_;
-  Pages slot_pages_;
-  Entry* entries_;
-  Slot* slots_;
+  internal::HugeArray<Entry> entries_;
+  internal::HugeArray<Slot> slots_;
 };
 
 }  // namespace throttl::benchmarks

@@ -2,6 +2,7 @@
 // do the things around it take: a first validation, opening, settling, the end of a month?
 //
 // validate_benchmark --benchmark_enable_random_interleaving=true --benchmark_repetitions=5
+#include <benchmark/benchmark.h>
 #include <unistd.h>
 
 #include <cstddef>
@@ -12,18 +13,17 @@
 #include <string_view>
 #include <utility>
 
-#include <benchmark/benchmark.h>
-
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 
 #include "throttl/engine.h"
 
+#include "src/engine/cached_key.h"
+#include "src/engine/key_index.h"
+
 #include "benchmarks/bench_keys.h"
 #include "benchmarks/bench_world.h"
 #include "benchmarks/floor.h"
-#include "src/engine/cached_key.h"
-#include "src/engine/key_index.h"
 
 namespace throttl::benchmarks {
 namespace {
@@ -71,10 +71,9 @@ void RunPart(State& state, BenchWorld& world, std::size_t count, const Part& par
 
 void RegisterParts(BenchWorld& world) {
   const auto add = [&world](const std::string& name, std::size_t count, const auto& part) {
-    benchmark::RegisterBenchmark(absl::StrCat("Floor_part/", name).c_str(),
-                                 [&world, count, part](State& state) {
-                                   RunPart(state, world, count, part);
-                                 });
+    benchmark::RegisterBenchmark(
+        absl::StrCat("Floor_part/", name).c_str(),
+        [&world, count, part](State& state) { RunPart(state, world, count, part); });
   };
   add("pick", 1'000, [](const Floor&, const BenchKeys&, std::size_t number) { return number; });
   add("clock", 1'000, [](const Floor&, const BenchKeys&, std::size_t number) {
@@ -128,8 +127,8 @@ void Validate(State& state, BenchWorld& world, Engine& engine, std::size_t first
 }
 
 void RegisterValidate(BenchWorld& world) {
-  for (const auto& [kind, name] : {std::pair(StoreKind::kMemory, "memory"),
-                                   std::pair(StoreKind::kSqlite, "sqlite")}) {
+  for (const auto& [kind, name] :
+       {std::pair(StoreKind::kMemory, "memory"), std::pair(StoreKind::kSqlite, "sqlite")}) {
     for (const std::size_t count : kCounts) {
       benchmark::RegisterBenchmark(absl::StrCat("Validate/", name, "/", count).c_str(),
                                    [&world, kind = kind, count](State& state) {
@@ -139,14 +138,21 @@ void RegisterValidate(BenchWorld& world) {
     }
   }
   const auto add_threads = [&world](const char* name, auto first_of, std::size_t count) {
-    benchmark::RegisterBenchmark(name, [&world, first_of, count](State& state) {
-      Engine& engine = world.WarmEngine(StoreKind::kMemory, 1'000);
-      Validate(state, world, engine, first_of(static_cast<std::size_t>(state.thread_index())),
-               count);
-    })->Threads(1)->Threads(2)->UseRealTime();
+    benchmark::RegisterBenchmark(
+        name,
+        [&world, first_of, count](State& state) {
+          Engine& engine = world.WarmEngine(StoreKind::kMemory, 1'000);
+          Validate(state, world, engine, first_of(static_cast<std::size_t>(state.thread_index())),
+                   count);
+        })
+        ->Threads(1)
+        ->Threads(2)
+        ->UseRealTime();
   };
-  add_threads("Validate_threads/own_keys", [](std::size_t thread) { return thread * 500; }, 500);
-  add_threads("Validate_threads/one_key", [](std::size_t) { return std::size_t{7}; }, 1);
+  add_threads(
+      "Validate_threads/own_keys", [](std::size_t thread) { return thread * 500; }, 500);
+  add_threads(
+      "Validate_threads/one_key", [](std::size_t) { return std::size_t{7}; }, 1);
 }
 
 // --- Around it
@@ -154,7 +160,6 @@ void RegisterValidate(BenchWorld& world) {
 void ValidateFirst(State& state, BenchWorld& world) {
   static std::size_t next = kWarmKeysMax;  // each repetition has keys that nobody has seen
   const BenchKeys& keys = world.keys();
-  world.WarmEngine(StoreKind::kSqlite, kWarmKeysMax);
   const std::unique_ptr<Engine> engine = world.ColdEngine();
   for (auto _ : state) {
     if (next == keys.size()) state.SkipWithError("all keys were validated before");
@@ -238,24 +243,25 @@ void RegisterOthers(BenchWorld& world) {
     ValidateAfterMonth(state, world);
   })->Iterations(kClockKeys);
   RegisterBenchmark("Open/sqlite/1000000", [&world](State& state) { Open(state, world); })
-      ->Iterations(3)->Unit(benchmark::kMillisecond);
+      ->Iterations(3)
+      ->Unit(benchmark::kMillisecond);
   for (const std::size_t count : {std::size_t{1'000}, std::size_t{10'000}, std::size_t{100'000}}) {
     RegisterBenchmark(absl::StrCat("Flush/sqlite/", count).c_str(),
                       [&world, count](State& state) { Flush(state, world, count); })
-        ->Iterations(1)->Unit(benchmark::kMillisecond)->UseRealTime();
+        ->Iterations(1)
+        ->Unit(benchmark::kMillisecond)
+        ->UseRealTime();
   }
-  RegisterBenchmark("Fill_index/1000000", FillIndex)
-      ->Iterations(1)->Unit(benchmark::kMillisecond);
+  RegisterBenchmark("Fill_index/1000000", FillIndex)->Iterations(1)->Unit(benchmark::kMillisecond);
 }
 
 }  // namespace
 
 void RegisterAll(BenchWorld& world) {
   for (const std::size_t count : kCounts) {
-    benchmark::RegisterBenchmark(absl::StrCat("Floor/", count).c_str(),
-                                 [&world, count](State& state) {
-                                   DecideAtFloor(state, world, count);
-                                 });
+    benchmark::RegisterBenchmark(
+        absl::StrCat("Floor/", count).c_str(),
+        [&world, count](State& state) { DecideAtFloor(state, world, count); });
   }
   RegisterParts(world);
   RegisterValidate(world);

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that Throttl needs, and nothing when they are all there.
 #   bash cmake/setup.sh library      what building and linking the library takes
-#   bash cmake/setup.sh tests        that, and what tests/run.sh uses
-#   bash cmake/setup.sh benchmarks   that of the library, and what benchmarks/ uses
+#   bash cmake/setup.sh benchmarks   that, and what benchmarks/ uses
+#   bash cmake/setup.sh tests        all of that, and what tests/run.sh uses
 set -euo pipefail
 
 library=(g++ cmake ninja-build pkg-config ccache libabsl-dev libsqlite3-dev libxxhash-dev
@@ -13,7 +13,7 @@ benchmarks=(libbenchmark-dev)
 
 case "${1:-}" in
   library) wanted=("${library[@]}") ;;
-  tests) wanted=("${library[@]}" "${tests[@]}") ;;
+  tests) wanted=("${library[@]}" "${benchmarks[@]}" "${tests[@]}") ;;
   benchmarks) wanted=("${library[@]}" "${benchmarks[@]}") ;;
   *) echo "usage: bash cmake/setup.sh library|tests|benchmarks" >&2; exit 2 ;;
 esac
