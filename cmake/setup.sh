@@ -1,18 +1,21 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that Throttl needs, and nothing when they are all there.
-#   bash cmake/setup.sh library   what building and linking the library takes
-#   bash cmake/setup.sh tests     that, and what tests/run.sh uses
+#   bash cmake/setup.sh library      what building and linking the library takes
+#   bash cmake/setup.sh benchmarks   that, and what benchmarks/ uses
+#   bash cmake/setup.sh tests        all of that, and what tests/run.sh uses
 set -euo pipefail
 
 library=(g++ cmake ninja-build pkg-config ccache libabsl-dev libsqlite3-dev libxxhash-dev
          libssl-dev zlib1g-dev libutfcpp-dev nlohmann-json3-dev tzdata)
 tests=(doctest-dev librapidcheck-dev clang clang-tidy clang-format python3 gdb bindfs fuse3 sqlite3
        procps util-linux)
+benchmarks=(libbenchmark-dev)
 
 case "${1:-}" in
   library) wanted=("${library[@]}") ;;
-  tests) wanted=("${library[@]}" "${tests[@]}") ;;
-  *) echo "usage: bash cmake/setup.sh library|tests" >&2; exit 2 ;;
+  tests) wanted=("${library[@]}" "${benchmarks[@]}" "${tests[@]}") ;;
+  benchmarks) wanted=("${library[@]}" "${benchmarks[@]}") ;;
+  *) echo "usage: bash cmake/setup.sh library|tests|benchmarks" >&2; exit 2 ;;
 esac
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then

@@ -18,7 +18,7 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-FOLDERS = ("include", "src", "tests", "examples")
+FOLDERS = ("include", "src", "tests", "examples", "benchmarks")
 WARNINGS = ("-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Werror"
             " -Wthread-safety -Wthread-safety-beta").split()
 # Headers, and programs that are built elsewhere, have no entry in compile_commands.json.

@@ -72,7 +72,7 @@ struct EngineOptions {
   std::string secret_prefix = "thr_live";         // [a-z0-9_]{2,32}
   std::vector<Plan> seed_plans = DefaultPlans();  // written when the store is first opened
   std::vector<Pepper> peppers = {};
-  std::int64_t cached_keys_max = 1'000'000;  // 1..2^30; about 300 bytes each when full
+  std::int64_t cached_keys_max = 1'000'000;  // 1..2^30; about 330 bytes each when full
   // 1..2^30 slots of the lease table; 576 bytes each when in use. A table that is in use, or not
   // settled, keeps the number that it was made with.
   std::int64_t active_subjects_max = 1'000'000;

@@ -44,19 +44,20 @@ struct KeyIds {
   FixedString<kPlanIdBytesMax> plan_id = {};
 };
 
+// Not initialised by itself, but as a part of a CachedKey: then it is all zeros, and has expired.
 struct KeyFacts {
-  std::array<std::uint64_t, 2> secret_tag = {};  // SipHash-128 of the whole secret
-  std::int64_t secret_expires_at_ms = kNever;
-  std::int64_t key_expires_at_ms = kNever;
-  std::int64_t limit = 0;  // units a period; without meaning unless kQuotaHasLimit
-  std::int64_t limit_version = 0;
-  SlotRef key_slot = {};    // of the key itself
-  SlotRef quota_slot = {};  // of what the quota counts
-  std::uint64_t rules = 0;  // the version of the key, if it has a KeyRule; 0: none
+  std::array<std::uint64_t, 2> secret_tag;  // SipHash-128 of the whole secret
+  std::int64_t secret_expires_at_ms;        // kNever: does not
+  std::int64_t key_expires_at_ms;
+  std::int64_t limit;  // units a period; without meaning unless kQuotaHasLimit
+  std::int64_t limit_version;
+  SlotRef key_slot;     // of the key itself
+  SlotRef quota_slot;   // of what the quota counts
+  std::uint64_t rules;  // the version of the key, if it has a KeyRule; 0: none
   // Ascending, 1..1000; zeroes after the last.
-  std::array<std::int16_t, kAlertPercentsMax> alert_percents = {};
-  std::uint8_t flags = 0;  // of KeyFlag
-  Period period = Period::kLifetime;
+  std::array<std::int16_t, kAlertPercentsMax> alert_percents;
+  std::uint8_t flags;  // of KeyFlag
+  Period period;
 
   bool Has(KeyFlag flag) const { return (flags & flag) != 0; }
 };

@@ -9,7 +9,8 @@
 // Thread safety: the const methods from any thread; the others by one thread at a time.
 //
 //   KeyFacts facts;
-//   if (const auto version = record.Read(locator, facts)) record.CopyIds(*version, decision);
+//   std::uint64_t version;
+//   if (record.Read(locator, facts, version)) record.CopyIds(version, key_id, owner_id, plan_id);
 #ifndef THROTTL_SRC_ENGINE_CACHED_RECORD_H_
 #define THROTTL_SRC_ENGINE_CACHED_RECORD_H_
 
@@ -18,7 +19,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <optional>
+#include <utility>
+
+#include "absl/base/attributes.h"
 
 #include "throttl/decision.h"
 
@@ -35,9 +38,9 @@ class alignas(64) CachedRecord {
     }
   }
 
-  // Fills `facts` and returns their version if this record is that of `locator`; otherwise `facts`
-  // are unspecified. Marks the record as used.
-  std::optional<std::uint64_t> Read(const LocatorKey& locator, KeyFacts& facts) const;
+  // Fills `facts` and their `version` if this record is that of `locator`; otherwise both are
+  // unspecified. Marks the record as used.
+  bool Read(const LocatorKey& locator, KeyFacts& facts, std::uint64_t& version) const;
 
   // Copies the ids that belong to the facts of that version, each with the bytes after its NUL;
   // false, with the ids unspecified, if the record has changed since.
@@ -96,10 +99,17 @@ class alignas(64) CachedRecord {
   template <typename T>
   void LoadBytes(std::size_t word, T& object) const {
     static_assert(sizeof(T) % sizeof(std::uint64_t) == 0);
-    for (std::size_t at = 0; at < sizeof(T); at += sizeof(std::uint64_t)) {
-      const std::uint64_t value = Load(word + at / sizeof(std::uint64_t));
-      std::memcpy(reinterpret_cast<char*>(&object) + at, &value, sizeof(value));
-    }
+    LoadWords(word, reinterpret_cast<char*>(&object),
+              std::make_index_sequence<sizeof(T) / sizeof(std::uint64_t)>());
+  }
+  // Without a loop, whose counting takes longer than the copying.
+  template <std::size_t... kAt>
+  void LoadWords(std::size_t word, char* out, std::index_sequence<kAt...>) const {
+    (..., LoadWord(word + kAt, out + kAt * sizeof(std::uint64_t)));
+  }
+  void LoadWord(std::size_t word, char* out) const {
+    const std::uint64_t value = Load(word);
+    std::memcpy(out, &value, sizeof(value));
   }
   template <typename T>
   void StoreBytes(std::size_t word, const T& object) {
@@ -130,13 +140,14 @@ class alignas(64) CachedRecord {
 
 static_assert(sizeof(CachedRecord) == 256);
 
-inline std::optional<std::uint64_t> CachedRecord::Read(const LocatorKey& locator,
-                                                       KeyFacts& facts) const {
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline bool CachedRecord::Read(const LocatorKey& locator,
+                                                            KeyFacts& facts,
+                                                            std::uint64_t& version) const {
   for (;;) {
-    const std::uint64_t version = LoadQuietHead();
+    version = LoadQuietHead();
     // A record that becomes another's, or this one's, was not this one's all the while.
     if (Load(kLocator) != locator.words()[0] || Load(kLocator + 1) != locator.words()[1]) {
-      return std::nullopt;
+      return false;
     }
     LoadFacts(version, facts);
     std::uint64_t head = Load(kHead);
@@ -146,7 +157,7 @@ inline std::optional<std::uint64_t> CachedRecord::Read(const LocatorKey& locator
     if (head == version) {
       words_[kHead].compare_exchange_strong(head, head | kUsed, std::memory_order_relaxed);
     }
-    return version;
+    return true;
   }
 }
 

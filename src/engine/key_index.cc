@@ -4,6 +4,7 @@
 #include <bit>
 #include <utility>
 
+#include "absl/base/attributes.h"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 
@@ -12,34 +13,13 @@
 namespace throttl::internal {
 namespace {
 
-// A place: 33 bits of tag, whose highest is set, so that no tag equals an empty or erased place; 31
-// bits of the number of the record, + 1.
-constexpr int kNumberBits = 31;
-constexpr std::uint64_t kNumberMask = (std::uint64_t{1} << kNumberBits) - 1;
-constexpr std::uint64_t kTagHighest = std::uint64_t{1} << 32;
-constexpr std::uint64_t kEmpty = 0;
-constexpr std::uint64_t kErased = 1;
-
-constexpr std::size_t kLinePlaces = 8;
-// At most 5 places of 8 are in use and 1 is erased, so that few lines are full, and a search ends.
-constexpr std::size_t kLineEntriesMax = 5;
+// At most 3 places of 5 are in use and 1 is erased, so that few lines are full, and a search ends.
+constexpr std::size_t kLineEntriesMax = 3;
 constexpr std::size_t kLineErasedMax = 1;
-constexpr std::size_t kLinesAtFirst = 256;
+constexpr std::size_t kLinesAtFirst = 512;
 
 // Where all entries were used lately, an eviction that asked each of them would hold up others.
 constexpr int kSecondChancesMax = 1024;
-
-std::uint64_t PlaceOf(std::uint64_t tag, std::uint32_t number) {
-  return tag << kNumberBits | (std::uint64_t{number} + 1);
-}
-std::uint64_t TagIn(std::uint64_t place) { return place >> kNumberBits; }
-std::uint32_t NumberIn(std::uint64_t place) {
-  return static_cast<std::uint32_t>((place & kNumberMask) - 1);
-}
-bool IsTaken(std::uint64_t place) { return place != kEmpty && place != kErased; }
-
-// The place of a line to look at first: bits of the tag that no table uses to choose the line.
-std::size_t FirstPlace(std::uint64_t tag) { return (tag >> 29) % kLinePlaces; }
 
 }  // namespace
 
@@ -62,7 +42,10 @@ KeyIndex::KeyIndex(const KeyIndexOptions& options)
   heads_.resize(kChunkRecords);
 }
 
-std::uint64_t KeyIndex::TagOf(const LocatorKey& locator) const {
+KeyIndex::Table::Table(std::size_t line_count)
+    : mask(line_count - 1), lines(line_count, PageKind::kHuge) {}
+
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline std::uint64_t KeyIndex::TagOf(const LocatorKey& locator) const {
   return static_cast<std::uint32_t>(FastHash(seed_, locator.bytes())) | kTagHighest;
 }
 
@@ -70,32 +53,27 @@ std::uint32_t KeyIndex::HashOfId(std::string_view key_id) const {
   return static_cast<std::uint32_t>(FastHash(seed_, key_id));
 }
 
-KeyIndex::Target KeyIndex::Aim(const LocatorKey& locator) const {
-  const Target target = {locator, TagOf(locator)};
+void KeyIndex::Aim(LocatorKey locator, Target& target) const {
+  const std::uint64_t tag = TagOf(locator);
   const Table& table = *table_.load(std::memory_order_acquire);
-  __builtin_prefetch(&table.lines[target.tag & table.mask]);
-  return target;
+  __builtin_prefetch(&table.lines[tag & table.mask]);
+  target.locator = locator;
+  target.tag = tag;
+  target.guess = 0;
 }
 
-bool KeyIndex::Find(const Target& target, Found& found) const {
-  const std::size_t first = FirstPlace(target.tag);
+bool KeyIndex::Search(const Target& target, Found& found) const {
   for (;;) {
     const std::uint64_t tables_before = tables_before_.load(std::memory_order_acquire);
     const Table& table = *table_.load(std::memory_order_acquire);
     bool passed_by = true;
     for (std::size_t at = target.tag & table.mask; passed_by; at = (at + 1) & table.mask) {
-      for (std::size_t n = 0; n < kLinePlaces; ++n) {
-        const std::uint64_t place =
-            table.lines[at].places[(first + n) % kLinePlaces].load(std::memory_order_acquire);
+      for (const auto& word : table.lines[at].places) {
+        const std::uint64_t place = word.load(std::memory_order_acquire);
         if (place == kEmpty) passed_by = false;
         if (TagIn(place) != target.tag) continue;
-        CachedRecord& record = RecordAt(NumberIn(place));
-        record.Prefetch();
-        if (const auto version = record.Read(target.locator, found.facts)) {
-          found.record = &record;
-          found.version = *version;
-          return true;
-        }
+        RecordAt(NumberIn(place)).Prefetch();
+        if (IsThere(NumberIn(place), target, found)) return true;
       }
     }
     // A table that is no longer in use may be cleared while it is looked through.
@@ -103,14 +81,8 @@ bool KeyIndex::Find(const Target& target, Found& found) const {
   }
 }
 
-bool KeyIndex::CopyIds(const Found& found, FixedString<kKeyIdBytesMax>& key_id,
-                       FixedString<kOwnerIdBytesMax>& owner_id,
-                       FixedString<kPlanIdBytesMax>& plan_id) const {
-  return found.record->CopyIds(found.version, key_id, owner_id, plan_id);
-}
-
 bool KeyIndex::Insert(const LocatorKey& locator, const CachedKey& key, std::uint64_t as_of) {
-  const Target target = {locator, TagOf(locator)};
+  const Target target = {.locator = locator, .tag = TagOf(locator)};
   const std::uint32_t id_hash = HashOfId(key.ids.key_id.view());
   const MutexLock lock(mutex_);
   if (as_of != invalidations_.load(std::memory_order_relaxed)) return false;
@@ -131,7 +103,10 @@ bool KeyIndex::Insert(const LocatorKey& locator, const CachedKey& key, std::uint
 
 bool KeyIndex::UpdateSlots(const Found& found, const SlotRef& key_slot, const SlotRef& quota_slot) {
   const MutexLock lock(mutex_);
-  return found.record->WriteSlots(found.version, key_slot, quota_slot);
+  if (!found.record->WriteSlots(found.version, key_slot, quota_slot)) return false;
+  const Spot spot = SpotOf(TagOf(found.record->locator()), found.number);
+  spot.line->slots[spot.place].store(quota_slot.slot, std::memory_order_relaxed);
+  return true;
 }
 
 void KeyIndex::InvalidateKey(std::string_view key_id) {
@@ -204,19 +179,22 @@ void KeyIndex::MoveTo(Table& table) {
   const Table& before = *table_.load(std::memory_order_relaxed);
   // Readers may still be in the new table, from when it was in use before; they find what they
   // find, or see below that they have to start again.
-  const auto put = [&table](std::uint64_t place) {
+  const auto put = [&table](std::uint64_t place, std::uint32_t slot) {
     for (std::size_t at = TagIn(place) & table.mask;; at = (at + 1) & table.mask) {
-      for (auto& word : table.lines[at].places) {
-        if (word.load(std::memory_order_relaxed) != kEmpty) continue;
-        word.store(place, std::memory_order_release);
+      Line& line = table.lines[at];
+      for (std::size_t n = 0; n < Line::kPlaces; ++n) {
+        if (line.places[n].load(std::memory_order_relaxed) != kEmpty) continue;
+        line.slots[n].store(slot, std::memory_order_relaxed);
+        line.places[n].store(place, std::memory_order_release);
         return;
       }
     }
   };
   for (std::size_t at = 0; at <= before.mask; ++at) {
-    for (const auto& word : before.lines[at].places) {
-      const std::uint64_t place = word.load(std::memory_order_relaxed);
-      if (IsTaken(place)) put(place);
+    const Line& line = before.lines[at];
+    for (std::size_t n = 0; n < Line::kPlaces; ++n) {
+      const std::uint64_t place = line.places[n].load(std::memory_order_relaxed);
+      if (IsTaken(place)) put(place, line.slots[n].load(std::memory_order_relaxed));
     }
   }
   erased_ = 0;
@@ -226,10 +204,8 @@ void KeyIndex::MoveTo(Table& table) {
 
 void KeyIndex::Place(std::uint64_t tag, std::uint32_t number) {
   Table& table = *table_.load(std::memory_order_relaxed);
-  const std::size_t first = FirstPlace(tag);
   for (std::size_t at = tag & table.mask;; at = (at + 1) & table.mask) {
-    for (std::size_t n = 0; n < kLinePlaces; ++n) {
-      auto& word = table.lines[at].places[(first + n) % kLinePlaces];
+    for (auto& word : table.lines[at].places) {
       const std::uint64_t place = word.load(std::memory_order_relaxed);
       if (IsTaken(place)) continue;
       if (place == kErased) --erased_;
@@ -239,21 +215,26 @@ void KeyIndex::Place(std::uint64_t tag, std::uint32_t number) {
   }
 }
 
-void KeyIndex::Displace(std::uint64_t tag, std::uint32_t number) {
-  Table& table = *table_.load(std::memory_order_relaxed);
+KeyIndex::Spot KeyIndex::SpotOf(std::uint64_t tag, std::uint32_t number) const {
+  const Table& table = *table_.load(std::memory_order_relaxed);
   for (std::size_t at = tag & table.mask;; at = (at + 1) & table.mask) {
-    bool passed_by = true;
-    std::atomic<std::uint64_t>* own = nullptr;
-    for (auto& word : table.lines[at].places) {
-      const std::uint64_t place = word.load(std::memory_order_relaxed);
-      if (place == kEmpty) passed_by = false;
-      if (place == PlaceOf(tag, number)) own = &word;
+    Spot spot{.line = &table.lines[at], .passed_by = true};
+    bool is_here = false;
+    for (std::size_t n = 0; n < Line::kPlaces; ++n) {
+      const std::uint64_t place = spot.line->places[n].load(std::memory_order_relaxed);
+      if (place == kEmpty) spot.passed_by = false;
+      if (place != PlaceOf(tag, number)) continue;
+      spot.place = n;
+      is_here = true;
     }
-    if (own == nullptr) continue;
-    own->store(passed_by ? kErased : kEmpty, std::memory_order_release);
-    if (passed_by) ++erased_;
-    return;
+    if (is_here) return spot;
   }
+}
+
+void KeyIndex::Displace(std::uint64_t tag, std::uint32_t number) {
+  const Spot spot = SpotOf(tag, number);
+  spot.line->places[spot.place].store(spot.passed_by ? kErased : kEmpty, std::memory_order_release);
+  if (spot.passed_by) ++erased_;
 }
 
 std::uint32_t KeyIndex::TakeRecord() {
@@ -263,12 +244,15 @@ std::uint32_t KeyIndex::TakeRecord() {
     return number;
   }
   if (records_ == capacity_max_) return Evict();
-  if (chunks_[records_ / kChunkRecords] == nullptr) AddChunk();
+  if (chunks_[records_ / kChunkRecords].links == nullptr) AddChunk();
   return records_++;
 }
 
 void KeyIndex::AddChunk() {
-  auto chunk = std::make_unique<Chunk>();
+  // The first one is often the only one, and little of it used.
+  const PageKind kind = records_ == 0 ? PageKind::kPlain : PageKind::kHuge;
+  Chunk chunk{.records = HugeArray<CachedRecord>(kChunkRecords, kind),
+              .links = std::make_unique<Link[]>(kChunkRecords)};
   if (records_ == heads_.size()) {
     std::vector<std::uint32_t> longer(heads_.size() * 2);
     heads_.swap(longer);

@@ -170,6 +170,7 @@ absl::StatusOr<CachedKey> KeyLoader::MakeCached(const KeyRecord& record, const S
   flag(used.info.expires_at.has_value(), kSecretRetiring);
   flag(!key.addresses.empty(), kHasAddresses);
   flag(!key.scopes.empty(), kHasScopes);
+  facts.period = Period::kLifetime;
   const QuotaRule* const rule = quota.rule();
   if (rule == nullptr) return cached;
   facts.limit = rule->quota.limit;

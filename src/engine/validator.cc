@@ -12,6 +12,7 @@
 
 #include "src/base/absl_string.h"
 #include "src/base/status_macros.h"
+#include "src/key/secret_format.h"
 
 namespace throttl::internal {
 namespace {
@@ -64,38 +65,53 @@ std::int64_t Validator::NowMs() const {
 
 Decision Validator::Decide(std::string_view secret, const Request& request, Mode mode) noexcept {
   Decision decision;
-  Passage passage{.secret = secret, .request = request, .mode = mode};
-  passage.now_ms = NowMs();
+  Passage passage(secret, request, mode);
+  Next next = Begin(passage);
   decision.decided_at = absl::FromUnixMillis(passage.now_ms);
-  const auto refuse = [&](DecisionCode code) {
-    decision.code = code;
-    if (mode == Mode::kSpend) counts_.Add(false);
-    return decision;
-  };
-  if (secret.empty()) return refuse(DecisionCode::kMissing);
-  const std::optional<SecretShape> shape = ShapeOf(secret);
-  if (!shape.has_value()) return refuse(DecisionCode::kMalformed);
-  if (request.cost < 0 || request.cost > kCostMax) return refuse(DecisionCode::kInvalidRequest);
-  passage.shape = *shape;
-  passage.target = index_.Aim(shape->locator);
-  passage.tag = SipHash128(sip_key_, secret);
-  for (int tries = 0; tries < kTriesMax; ++tries) {
-    if (TryOnce(passage, decision) != Next::kDecided) continue;
-    Finish(passage, decision);
-    return decision;
+  for (int tries = 0; tries < kTriesMax && next != Next::kDecided; ++tries) {
+    next = TryOnce(passage, decision);
   }
-  passage.code = DecisionCode::kStoreUnavailable;
+  if (next != Next::kDecided) passage.code = DecisionCode::kStoreUnavailable;
   Finish(passage, decision);
   return decision;
+}
+
+// In such an order that the processor fetches memory while it computes.
+Validator::Next Validator::Begin(Passage& passage) {
+  const std::optional<std::string_view> locator = LocatorIn(passage.secret);
+  if (locator.has_value()) index_.Aim(LocatorKey::Own(*locator), passage.target);
+  passage.now_ms = NowMs();
+  if (passage.secret.empty()) return passage.Decide(DecisionCode::kMissing);
+  const bool bad_cost = passage.request.cost < 0 || passage.request.cost > kCostMax;
+  if (!locator.has_value() || bad_cost) {
+    if (ReadSecret(passage) == Next::kDecided) return Next::kDecided;
+    if (bad_cost) return passage.Decide(DecisionCode::kInvalidRequest);
+  }
+  table_.Prefetch(index_.Lead(passage.target));
+  passage.tag = SipHash128(sip_key_, passage.secret);
+  return Next::kGoOn;
+}
+
+// The index has only secrets that were read before, so one whose tag is there needs no reading,
+// which takes longer than all the rest.
+Validator::Next Validator::ReadSecret(Passage& passage) {
+  const std::optional<SecretShape> shape = ShapeOf(passage.secret);
+  if (!shape.has_value()) return passage.Decide(DecisionCode::kMalformed);
+  passage.issued = shape->issued;
+  passage.read = true;
+  index_.Aim(shape->locator, passage.target);
+  return Next::kAgain;
 }
 
 Validator::Next Validator::TryOnce(Passage& passage, Decision& decision) {
   passage.known = false;
   passage.generation = generation_.load(std::memory_order_acquire);
   if (table_.generation() != passage.generation) return CatchUpFirst(passage);
-  if (!index_.Find(passage.target, passage.found)) return LoadKey(passage);
+  if (!index_.Find(passage.target, passage.found)) {
+    return passage.read ? LoadKey(passage) : ReadSecret(passage);
+  }
   if (!EqualInConstantTime(passage.found.facts.secret_tag, passage.tag)) {
-    return passage.Decide(DecisionCode::kNotFound);
+    return passage.read ? passage.Decide(DecisionCode::kNotFound) : ReadSecret(passage);
   }
   if (!index_.CopyIds(passage.found, decision.key_id, decision.owner_id, decision.plan_id)) {
     return Next::kAgain;
@@ -272,12 +288,12 @@ Validator::Next Validator::CatchUpFirst(Passage& passage) {
 Validator::Next Validator::LoadKey(Passage& passage) {
   const CallGate::Call call(gate_);
   counts_.AddMiss();
-  switch (loader_.Load(passage.secret, passage.shape, passage.now_ms)) {
+  const SecretShape shape{.locator = passage.target.locator, .issued = passage.issued};
+  switch (loader_.Load(passage.secret, shape, passage.now_ms)) {
     case LoadOutcome::kLoaded:
       return Next::kAgain;
     case LoadOutcome::kUnknown:
-      return passage.Decide(passage.shape.issued ? DecisionCode::kNotFound
-                                                 : DecisionCode::kMalformed);
+      return passage.Decide(passage.issued ? DecisionCode::kNotFound : DecisionCode::kMalformed);
     case LoadOutcome::kUnavailable:
       break;
   }

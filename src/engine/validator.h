@@ -16,6 +16,7 @@
 #include <string>
 #include <string_view>
 
+#include "absl/base/attributes.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
@@ -75,15 +76,20 @@ class Validator {  // NOLINT(clang-analyzer-optin.performance.Padding)
 
   // One request on its way.
   struct Passage {
+    // So that `found` is not cleared with the rest.
+    Passage(std::string_view its_secret, const Request& its_request, Mode its_mode)
+        : secret(its_secret), request(its_request), mode(its_mode) {}
+
     std::string_view secret;
     const Request& request;
     Mode mode;
-    SecretShape shape = {};
     KeyIndex::Target target = {};
+    bool issued = true;  // as in SecretShape
+    bool read = false;   // all of the secret was, for its shape
     SipTag tag = {};
     std::int64_t now_ms = 0;
     std::uint64_t generation = 0;
-    KeyIndex::Found found = {};
+    KeyIndex::Found found;
     bool known = false;  // `found` is the key of this secret
     DecisionCode code = DecisionCode::kStoreUnavailable;
 
@@ -93,13 +99,20 @@ class Validator {  // NOLINT(clang-analyzer-optin.performance.Padding)
     }
   };
 
-  Next TryOnce(Passage& passage, Decision& decision);
-  Next CheckIdentity(Passage& passage, Decision& decision);
+  // What a request in its stride goes through: made one with Decide, since calls, and passing on in
+  // memory what they share, would be a sixth of its time.
+#define THROTTL_IN_STRIDE ABSL_ATTRIBUTE_ALWAYS_INLINE inline
+  THROTTL_IN_STRIDE Next Begin(Passage& passage);
+  THROTTL_IN_STRIDE Next TryOnce(Passage& passage, Decision& decision);
+  THROTTL_IN_STRIDE Next CheckIdentity(Passage& passage, Decision& decision);
+  THROTTL_IN_STRIDE Next SpendQuota(Passage& passage, Decision& decision);
+  THROTTL_IN_STRIDE void FillQuota(const Passage& passage, const SpendAnswer& answer,
+                                   Decision& decision) const;
+  THROTTL_IN_STRIDE void Finish(const Passage& passage, Decision& decision);
+#undef THROTTL_IN_STRIDE
+  Next ReadSecret(Passage& passage);
   Next CheckRules(Passage& passage, const Decision& decision);
-  Next SpendQuota(Passage& passage, Decision& decision);
   Next CountUnderOwner(Passage& passage, const SpendAnswer& spent, Decision& decision);
-  void FillQuota(const Passage& passage, const SpendAnswer& answer, Decision& decision) const;
-  void Finish(const Passage& passage, Decision& decision);
 
   // The slow parts, each inside a call of the gate.
   Next CatchUpFirst(Passage& passage);

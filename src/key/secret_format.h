@@ -46,6 +46,17 @@ struct SecretParts {
 // no text of another length.
 std::optional<SecretParts> ParseSecret(std::string_view secret);
 
+// Where the locator of a secret that Throttl issued stands, from its length and its last '_' alone:
+// a text that is no secret may have one too. std::nullopt: no secret of ours is like that.
+inline std::optional<std::string_view> LocatorIn(std::string_view secret) {
+  constexpr std::size_t kTailSize = 1 + kBodySize;
+  if (secret.size() < kPrefixSizeMin + kTailSize || secret.size() > kPrefixSizeMax + kTailSize ||
+      secret[secret.size() - kTailSize] != '_') {
+    return std::nullopt;
+  }
+  return secret.substr(secret.size() - kBodySize, kLocatorSize);
+}
+
 // A new secret with its locator. InvalidArgument: the prefix. Internal: as RandomBase62.
 absl::StatusOr<Secret> GenerateSecret(std::string_view prefix, const RandomBytes& random);
 

@@ -12,6 +12,7 @@
 
 #include "src/base/errno_status.h"
 #include "src/base/status_macros.h"
+#include "src/lease/huge_pages.h"
 
 namespace throttl::internal {
 namespace {
@@ -125,6 +126,7 @@ void LeaseMemory::Unmap() {
 }
 
 absl::Status LeaseMemory::Allocate(std::size_t offset, std::size_t bytes) {
+  AdviseHugePages(data_ + offset, bytes);
   if (file_ < 0) return absl::OkStatus();
   const int error = posix_fallocate(file_, static_cast<off_t>(offset), static_cast<off_t>(bytes));
   if (error == 0) return absl::OkStatus();

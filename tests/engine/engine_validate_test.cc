@@ -105,6 +105,50 @@ TEST_CASE(
       ByHand());
 }
 
+TEST_CASE("all decisions are counted, also those of more threads than have counts of their own") {
+  EngineUnderTest t("memory", ByHand());
+  const IssuedKey issued = t.Issue("acme");
+  const auto validate = [&](int times) {
+    for (int i = 0; i < times; ++i) static_cast<void>(Validate(t, issued));
+  };
+  for (int i = 0; i < 50; ++i) std::thread(validate, 1).join();
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) threads.emplace_back(validate, 50'000);
+  for (std::thread& thread : threads) thread.join();
+  CHECK(t.engine().stats().allowed == 1000);
+  CHECK(t.engine().stats().refused == 50 + 4 * 50'000 - 1000);
+}
+
+TEST_CASE(
+    "a secret with the locator of a known key is read to its end where it is not that key's") {
+  ForEachStore(
+      [](EngineUnderTest& t) {
+        const IssuedKey issued = t.Issue("acme");
+        REQUIRE(Validate(t, issued).allowed());
+        std::string wrong_checksum(issued.secret.Reveal());
+        wrong_checksum.back() = wrong_checksum.back() == 'a' ? 'b' : 'a';
+        std::string wrong_alphabet(issued.secret.Reveal());
+        wrong_alphabet.back() = '-';
+        for (const std::string& secret : {wrong_checksum, wrong_alphabet}) {
+          CHECK(t.engine().Validate(secret).code == DecisionCode::kMalformed);
+          CHECK(t.engine().Validate(secret).key_id == "");
+        }
+        std::string wrong_in_any_format(issued.secret.Reveal());
+        wrong_in_any_format.back() = ' ';
+        CHECK(t.engine().Validate(wrong_in_any_format, {.cost = -1}).code ==
+              DecisionCode::kMalformed);
+        // Other systems may have issued it.
+        const ImportedKey imported{.key = {.owner_id = "other", .id = "key_old"},
+                                   .digest = Sha256(wrong_checksum)};
+        REQUIRE(t.engine().ImportKeys(std::vector<ImportedKey>{imported})->imported == 1);
+        CHECK(t.engine().Validate(wrong_checksum).key_id == "key_old");
+        CHECK(t.engine().Validate(wrong_checksum).quota.used == 2);
+        CHECK(Validate(t, issued).key_id == issued.key.id);
+        CHECK(Validate(t, issued).quota.used == 3);
+      },
+      ByHand());
+}
+
 TEST_CASE("a secret that is missing, malformed or of no key is refused as such") {
   ForEachStore(
       [](EngineUnderTest& t) {

@@ -45,6 +45,7 @@ class ForwardingStore : public QuotaStore {
   absl::StatusOr<std::vector<Counter>> ReadCounters(std::span<const CounterId> ids) override {
     return to_->ReadCounters(ids);
   }
+  absl::StatusOr<absl::Time> ReadNewestTime() override { return to_->ReadNewestTime(); }
   absl::Status RetireHolder(HolderId holder, LeaseState end) override {
     return to_->RetireHolder(holder, end);
   }

@@ -92,8 +92,14 @@ inline bool InsertInto(KeyIndex& index, const Entry& entry) {
   return index.Insert(LocatorOf(entry.number), KeyOf(entry), index.invalidations());
 }
 
+inline KeyIndex::Target TargetOf(const KeyIndex& index, const LocatorKey& locator) {
+  KeyIndex::Target target;
+  index.Aim(locator, target);
+  return target;
+}
+
 inline bool FindIn(const KeyIndex& index, std::uint64_t number, KeyIndex::Found& found) {
-  return index.Find(index.Aim(LocatorOf(number)), found);
+  return index.Find(TargetOf(index, LocatorOf(number)), found);
 }
 
 }  // namespace throttl::internal

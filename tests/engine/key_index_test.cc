@@ -64,9 +64,9 @@ TEST_CASE("a locator is never equal to a digest, and neither to that of no secre
   const CachedKey key = KeyOf({.number = 0});
   REQUIRE(index->Insert(LocatorKey::Own(locator), key, index->invalidations()));
   KeyIndex::Found found;
-  CHECK(index->Find(index->Aim(LocatorKey::Own(locator)), found));
-  CHECK_FALSE(index->Find(index->Aim(LocatorKey::Imported(digest)), found));
-  CHECK_FALSE(index->Find(index->Aim(LocatorKey()), found));
+  CHECK(index->Find(TargetOf(*index, LocatorKey::Own(locator)), found));
+  CHECK_FALSE(index->Find(TargetOf(*index, LocatorKey::Imported(digest)), found));
+  CHECK_FALSE(index->Find(TargetOf(*index, LocatorKey()), found));
 }
 
 // Beside the index, what it must hold: the number of each entry and its edition.
@@ -209,6 +209,52 @@ TEST_CASE("slots are updated in place, and not in an entry that has changed sinc
   CHECK(Look(*index, 2) == Entry{.number = 2, .edition = 2});
 }
 
+TEST_CASE("Lead says which slot UpdateSlots last gave an entry, also after the index has grown") {
+  constexpr std::uint32_t kNumbers = 20'000;
+  const auto index = IndexOf(kNumbers);
+  for (std::uint32_t number = 0; number < kNumbers; ++number) {
+    REQUIRE(InsertInto(*index, {.number = number}));
+    KeyIndex::Found found;
+    REQUIRE(FindIn(*index, number, found));
+    REQUIRE(index->UpdateSlots(found, {1, 1}, {number + 7, 1}));
+  }
+  std::uint32_t led = 0;
+  for (std::uint32_t number = 0; number < kNumbers; ++number) {
+    KeyIndex::Target target = TargetOf(*index, LocatorOf(number));
+    const std::uint32_t slot = index->Lead(target);
+    KeyIndex::Found found;
+    REQUIRE(index->Find(target, found));
+    REQUIRE(EntryOf(found.facts).has_value() == false);  // its slots are not those of its number
+    REQUIRE(found.facts.quota_slot.slot == number + 7);
+    if (target.guess == 0) continue;  // it stands in another line than its own
+    ++led;
+    CHECK(slot == number + 7);
+  }
+  CHECK(led > kNumbers * 9 / 10);
+}
+
+TEST_CASE("what Lead has seen to does not matter once the entry has gone, moved or changed") {
+  const auto index = IndexOf(10);
+  KeyIndex::Found found;
+  REQUIRE(InsertInto(*index, {.number = 2, .edition = 1}));
+  KeyIndex::Target target = TargetOf(*index, LocatorOf(2));
+  index->Lead(target);
+  REQUIRE(target.guess != 0);
+  REQUIRE(InsertInto(*index, {.number = 2, .edition = 2}));
+  REQUIRE(index->Find(target, found));
+  CHECK(EntryOf(found.facts) == Entry{.number = 2, .edition = 2});
+
+  index->InvalidateKey(KeyIdOf(2));
+  CHECK_FALSE(index->Find(target, found));
+  REQUIRE(InsertInto(*index, {.number = 4}));  // into the record that was freed
+  CHECK_FALSE(index->Find(target, found));
+  REQUIRE(InsertInto(*index, {.number = 2, .edition = 3}));  // into another
+  REQUIRE(index->Find(target, found));
+  CHECK(EntryOf(found.facts) == Entry{.number = 2, .edition = 3});
+  index->InvalidateAll();
+  CHECK_FALSE(index->Find(target, found));
+}
+
 TEST_CASE("ids are not copied from an entry that has changed since it was found") {
   const auto index = IndexOf(10);
   REQUIRE(InsertInto(*index, {.number = 2, .edition = 1}));
@@ -225,7 +271,7 @@ TEST_CASE("locators whose hashes are equal are told apart") {
   std::unordered_map<std::uint64_t, std::uint64_t> first_of_tag;
   std::vector<std::pair<std::uint64_t, std::uint64_t>> pairs;
   for (std::uint64_t number = 0; number < kNumbers; ++number) {
-    const auto [at, is_new] = first_of_tag.emplace(index->Aim(LocatorOf(number)).tag, number);
+    const auto [at, is_new] = first_of_tag.emplace(TargetOf(*index, LocatorOf(number)).tag, number);
     if (!is_new) pairs.emplace_back(at->second, number);
   }
   REQUIRE_FALSE(pairs.empty());

@@ -131,17 +131,17 @@ void PutAside(int) {
   for (std::uint32_t spin = times * 2'654'435'761U >> 21; spin > 0; --spin) put_aside.load();
 }
 
-// All keys belong into the first of eight lines, so that the search for the last is long. Every
+// All keys belong into the first of 16 lines, so that the search for the last is long. Every
 // round erases enough of the others for another table: the one in use before the last is cleared.
 TEST_CASE("a reader who was put aside finds a key whatever became of the table it was in") {
   const auto index = IndexOf(40);
   std::vector<std::uint64_t> numbers;
   for (std::uint64_t number = 0; numbers.size() < 40; number += 2) {
-    if (index->Aim(LocatorOf(number)).tag % 8 == 0) numbers.push_back(number);
+    if (TargetOf(*index, LocatorOf(number)).tag % 16 == 0) numbers.push_back(number);
   }
   for (const std::uint64_t number : numbers) REQUIRE(InsertInto(*index, {.number = number}));
   std::vector<std::pair<LocatorKey, CachedKey>> others;
-  for (std::size_t i = 0; i < 10; ++i) {
+  for (std::size_t i = 0; i < 20; ++i) {
     others.emplace_back(LocatorOf(numbers[i]), KeyOf({.number = numbers[i]}));
   }
   struct sigaction action = {};
@@ -151,7 +151,7 @@ TEST_CASE("a reader who was put aside finds a key whatever became of the table i
   std::atomic<bool> done = false;
   std::int64_t missing = 0;
   std::thread reader([&] {
-    const KeyIndex::Target target = index->Aim(LocatorOf(numbers.back()));
+    const KeyIndex::Target target = TargetOf(*index, LocatorOf(numbers.back()));
     KeyIndex::Found found;
     while (!done.load()) missing += index->Find(target, found) ? 0 : 1;
   });

@@ -76,6 +76,18 @@ TEST_CASE("ParseSecret refuses texts that are no secrets at all") {
   CHECK_FALSE(ParseSecret("tk_0123456789abcdefghijklmnopqrstuv"));
 }
 
+TEST_CASE("LocatorIn finds the locator of every secret, by its length and its last '_'") {
+  for (const Golden& golden : Goldens()) CHECK(LocatorIn(golden.secret) == golden.locator);
+  const std::string body(kBodySize, '-');
+  CHECK(LocatorIn("ab_" + body) == std::string(kLocatorSize, '-'));
+  CHECK(LocatorIn(std::string(kPrefixSizeMax, '-') + "_" + body).has_value());
+  CHECK_FALSE(LocatorIn("a_" + body).has_value());
+  CHECK_FALSE(LocatorIn(std::string(kPrefixSizeMax + 1, 'a') + "_" + body).has_value());
+  CHECK_FALSE(LocatorIn("abc-" + body).has_value());
+  CHECK_FALSE(LocatorIn("").has_value());
+  CHECK_FALSE(LocatorIn("_").has_value());
+}
+
 TEST_CASE("ParseSecret compares all six digits of the checksum") {
   const std::string& secret = Goldens()[0].secret;
   for (std::size_t i = secret.size() - kChecksumSize; i < secret.size(); ++i) {
