@@ -1,5 +1,6 @@
 // What the event log says of quotas, and what is forgotten: on each store, by an engine whose clock
 // is in hand.
+#include <atomic>
 #include <map>
 #include <memory>
 #include <optional>
@@ -317,6 +318,39 @@ struct PrunedStore : ForwardingStore {
   PruneLimits asked = {};
 };
 
+// Counts how often it is asked to end periods.
+struct EndingStore : ForwardingStore {
+  absl::StatusOr<std::int64_t> EndPeriods(absl::Time now, std::int32_t rows_max) override {
+    ++asked;
+    return to()->EndPeriods(now, rows_max);
+  }
+  std::atomic<int> asked = 0;
+};
+
+TEST_CASE("Flush ends periods each time, and the settle thread once in each minute of the clock") {
+  const auto store = std::make_shared<EndingStore>();
+  const auto clock = std::make_shared<ManualClock>(absl::FromUnixSeconds(1'790'000'000));
+  const auto by_hand = Engine::Create(store, {.settle_thread = false, .clock = clock});
+  REQUIRE(by_hand.ok());
+  for (int i = 1; i <= 3; ++i) {
+    REQUIRE((*by_hand)->Flush().ok());
+    CHECK(store->asked == i);
+  }
+  const auto engine =
+      Engine::Create(store, {.settle_interval = absl::Milliseconds(10), .clock = clock});
+  REQUIRE(engine.ok());
+  REQUIRE_FALSE((*engine)->Validate("starts the thread").allowed());
+  for (int minute = 1; minute <= 3; ++minute) {
+    // Several settles: the first of them may have read the clock before it was moved.
+    const std::int64_t settles = (*engine)->stats().settles;
+    for (int i = 0; i < 6000 && (*engine)->stats().settles < settles + 5; ++i) {
+      absl::SleepFor(absl::Milliseconds(10));
+    }
+    CHECK(store->asked == 3 + minute);
+    clock->Advance(absl::Minutes(1));
+  }
+}
+
 TEST_CASE("a store is asked to forget only what is not kept for ever") {
   for (const bool history : {false, true}) {
     const auto store = std::make_shared<PrunedStore>();
@@ -342,6 +376,9 @@ TEST_CASE("a clock that jumps ahead costs no history: nothing is forgotten withi
   ForEachStore(
       [](EngineUnderTest& t) {
         OldDay day(t);
+        // Nearly an hour after something might have been forgotten.
+        RunClock(t, absl::Hours(4));
+        t.clock().Advance(absl::Minutes(59));
         const absl::Time before = t.Now();
         t.clock().JumpTo(before + absl::Hours(24 * 365 * 80));
         MustFlush(t);

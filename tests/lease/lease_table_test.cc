@@ -476,6 +476,34 @@ TEST_CASE("a subject that begins on a clock that went back is looked up where ot
   });
 }
 
+TEST_CASE(
+    "where a slot has gone on to, by itself or by what the store said, others have been too") {
+  const std::int64_t month_2 = kStart + kMonthMs;
+  const std::int64_t month_3 = month_2 + kMonthMs;
+  OnBothKinds([=](LeaseTable& table, const std::string&) {
+    const auto begins_again = [&](const std::string& subject, std::int64_t later) {
+      MustSlot(table, subject, AimOf({.limit = 10}));
+      const auto found =
+          table.Find({.subject = subject, .aim = AimOf({.limit = 10, .now_ms = later})});
+      REQUIRE(found.ok());
+      return !found->ref.has_value();
+    };
+    MustSlot(table, "k:one", AimOf({.limit = 10}));
+    CHECK_FALSE(begins_again("k:two", kStart + kHourMs));
+    MustSlot(table, "k:one", AimOf({.limit = 10, .now_ms = month_2}));
+    CHECK(begins_again("k:three", month_2));
+    SettleAll(table);
+    // With another limit and period, the store says how the slot goes on.
+    const SlotTarget target{.subject = "k:one",
+                            .aim = AimOf({.limit = 20, .limit_version = 2, .now_ms = month_3})};
+    const auto found = table.Find(target);
+    REQUIRE((found.ok() && !found->ref.has_value()));
+    const auto begun = table.Begin(target, found->reuses);
+    REQUIRE((begun.ok() && begun->has_value()));
+    CHECK(begins_again("k:four", month_3));
+  });
+}
+
 TEST_CASE("a new table that was told of no newest time looks every later period up") {
   auto table = LeaseTable::Open({.store_id = "store-of-the-test", .slots_max = kSlotsMin});
   REQUIRE(table.ok());
