@@ -26,10 +26,9 @@ constexpr int kTicketSlotShift = 34;
 constexpr int kTicketOwnerShift = 33;
 constexpr std::uint64_t kTicketNever = (std::uint64_t{1} << kTicketOwnerShift) - 1;
 
-std::array<std::uint64_t, 2> TicketOf(SlotRef ref, bool of_owner, std::int64_t period_end_ms) {
-  const std::uint64_t end = period_end_ms == kNever
-                                ? kTicketNever
-                                : static_cast<std::uint64_t>(period_end_ms / 1000) & kTicketNever;
+std::array<std::uint64_t, 2> TicketOf(SlotRef ref, bool of_owner, PackedPeriod period) {
+  const std::uint64_t end =
+      period.ends() ? static_cast<std::uint64_t>(period.end_s()) & kTicketNever : kTicketNever;
   return {ref.claim, (static_cast<std::uint64_t>(ref.slot) << kTicketSlotShift) |
                          (std::uint64_t{of_owner} << kTicketOwnerShift) | end};
 }
@@ -155,8 +154,8 @@ void Validator::FillQuota(const Passage& passage, const SpendAnswer& answer,
   const KeyFacts& facts = passage.found.facts;
   decision.quota.used = answer.used;
   decision.quota.period = facts.period;
-  if (answer.period_end_ms != kNever) {
-    decision.quota.resets_at = absl::FromUnixMillis(answer.period_end_ms);
+  if (answer.period.ends()) {
+    decision.quota.resets_at = absl::FromUnixSeconds(answer.period.end_s());
   }
   if (!facts.Has(kQuotaHasLimit)) return;
   decision.quota.limit = facts.limit;
@@ -184,8 +183,8 @@ Validator::Next Validator::SpendQuota(Passage& passage, Decision& decision) {
     case SpendCode::kRefused:
       table_.NoteQuotaRefusal(facts.quota_slot, answer.quota_turn);
       FillQuota(passage, answer, decision);
-      if (answer.period_end_ms != kNever && facts.limit >= spend.cost) {
-        decision.retry_after = absl::Milliseconds(answer.period_end_ms - passage.now_ms);
+      if (answer.period.ends() && facts.limit >= spend.cost) {
+        decision.retry_after = absl::Milliseconds(answer.period.end_ms() - passage.now_ms);
       }
       return passage.Decide(DecisionCode::kQuotaExceeded);
     case SpendCode::kSpent:
@@ -194,7 +193,7 @@ Validator::Next Validator::SpendQuota(Passage& passage, Decision& decision) {
   FillQuota(passage, answer, decision);
   if (peeks) return passage.Decide(DecisionCode::kValid);
   const bool of_owner = facts.Has(kQuotaOfOwner);
-  decision.ticket = TicketOf(facts.quota_slot, of_owner, answer.period_end_ms);
+  decision.ticket = TicketOf(facts.quota_slot, of_owner, answer.period);
   if (of_owner) return CountUnderOwner(passage, answer, decision);
   table_.CountSurplus(facts.quota_slot, spend.cost - 1);
   decision.spent = spend.cost;
@@ -214,7 +213,7 @@ Validator::Next Validator::CountUnderOwner(Passage& passage, const SpendAnswer& 
     return passage.Decide(DecisionCode::kValid);
   }
   // The key may have been revoked since: start again as if nothing had been spent.
-  table_.Correct(facts.quota_slot, spent.period_end_ms, -cost);
+  table_.Correct(facts.quota_slot, spent.period.end_ms(), -cost);
   return counted.code == SpendCode::kStale ? FindSlots(passage, decision) : Next::kAgain;
 }
 

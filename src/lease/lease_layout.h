@@ -25,7 +25,7 @@
 namespace throttl::internal {
 
 inline constexpr std::uint64_t kLeaseMagic = 0x317361656C726874;  // "thrleas1"
-inline constexpr std::uint64_t kLeaseLayoutVersion = 2;
+inline constexpr std::uint64_t kLeaseLayoutVersion = 3;
 
 using Word = std::atomic<std::uint64_t>;
 using SignedWord = std::atomic<std::int64_t>;
@@ -83,7 +83,7 @@ struct alignas(64) HotSlot {
   SignedWord fresh_until_ms;  // then the period or the hour ends
   Word claim;                 // number of this use of the slot, never used again; 0: free
   SignedWord base;            // units of the period that others used
-  SignedWord period_end_ms;   // or kNever
+  Word period;                // a PackedPeriod
   SignedWord last_used_ms;    // of the last request that was allowed; 0: none yet
   Word settled;               // `consumed` as the store has it; kUnsettled: settle in any case
 };
@@ -114,6 +114,7 @@ struct SlotIntent {
 };
 
 inline constexpr std::size_t kChangesKept = 1024;
+inline constexpr std::size_t kReusesKept = 1024;
 
 // In groups of lines by what guards them, which costs padding.
 struct LeaseHeader {  // NOLINT(clang-analyzer-optin.performance.Padding)
@@ -138,6 +139,8 @@ struct LeaseHeader {  // NOLINT(clang-analyzer-optin.performance.Padding)
   SignedWord newest_ms;  // no period that began later was ever counted; kNever: not known
   Word intent_valid;
   SharedValue<SlotIntent> intent;
+  // By the hash of a subject, modulo kReusesKept: `reuses` when one of them last lost its slot.
+  std::array<Word, kReusesKept> reused;
 
   // Under the commit lock.
   alignas(64) Word changing;  // 1: a change of keys or plans is under way
@@ -149,7 +152,7 @@ struct LeaseHeader {  // NOLINT(clang-analyzer-optin.performance.Padding)
 };
 
 // Offsets in the file.
-inline constexpr std::size_t kHeaderBytes = 49152;
+inline constexpr std::size_t kHeaderBytes = 57344;
 static_assert(sizeof(LeaseHeader) <= kHeaderBytes);
 
 inline constexpr std::uint64_t kEpochShift = 48;

@@ -16,20 +16,6 @@ constexpr std::uint64_t kSlotsAtFirst = 1024;
 constexpr std::uint64_t kReuseTries = 64;
 constexpr std::int64_t kHourMs = 3'600'000;
 
-// Whether the aim's period was over when the slot's began: a lagging clock's. Its limit waits for
-// a clock that does not lag, for taken without its period it might be one of another calendar.
-bool IsOver(const SlotAim& aim, const SlotState& state) {
-  return aim.period_end_ms <= state.period_start_s * 1000;
-}
-
-// Whether the aim's period is one that the slot comes to, and that may have been counted before it
-// began: by an earlier table, or in another slot, before a clock went back. Else it starts at zero,
-// and needs no store.
-bool ComesAgain(const SlotAim& aim, const SlotState& state) {
-  return aim.period_start_s > state.period_start_s &&
-         aim.period_start_s * 1000 <= state.known_to_ms;
-}
-
 // Marks a slot of which the store had all when it was closed as settled in its new epoch. With the
 // last units of the old one, and in one step, so that a spend or a refusal until then is not lost.
 // Otherwise what is there stays: `opened`, from an earlier attempt, or what `consumed` cannot come
@@ -56,6 +42,10 @@ absl::Status CheckFits(const SlotTarget& target) {
   return absl::OkStatus();
 }
 
+absl::Status NotSettled() {
+  return absl::AbortedError("a period that has ended is not settled yet");
+}
+
 }  // namespace
 
 HolderId LeaseTable::holder() const { return HolderId{header_->holder.load()}; }
@@ -74,8 +64,9 @@ SpendAnswer LeaseTable::Probe(SlotRef ref, const Spend& spend) const noexcept {
       return answer;
     }
     answer.granted = hot.granted.load(std::memory_order_acquire);
-    answer.period_end_ms = hot.period_end_ms.load(std::memory_order_acquire);
-    answer.used = hot.base.load(std::memory_order_acquire) + UnitsOf(consumed);
+    answer.period = PackedPeriod(hot.period.load(std::memory_order_acquire));
+    answer.base = hot.base.load(std::memory_order_acquire);
+    answer.used = answer.base + UnitsOf(consumed);
     if (generation() != spend.generation) {
       answer.code = SpendCode::kChanged;
       return answer;
@@ -95,7 +86,7 @@ std::int64_t LeaseTable::Correct(SlotRef ref, std::int64_t period_end_ms,
   for (;;) {
     std::uint64_t consumed = hot.consumed.load(std::memory_order_acquire);
     if (IsClosed(consumed) || hot.claim.load(std::memory_order_acquire) != ref.claim ||
-        hot.period_end_ms.load(std::memory_order_acquire) != period_end_ms) {
+        PackedPeriod(hot.period.load(std::memory_order_acquire)).end_ms() != period_end_ms) {
       return 0;
     }
     const std::int64_t granted = hot.granted.load(std::memory_order_acquire);
@@ -210,7 +201,8 @@ void LeaseTable::FinishIntent() {
   // Only a slot that stays what it was may stay settled.
   const bool may_stay_settled = turn.state.carried_period.present == 0 &&
                                 turn.state.carried_hour.present == 0 &&
-                                turn.state.limit_version == intent.old_state.limit_version;
+                                turn.state.limit_version == intent.old_state.limit_version &&
+                                turn.state.period_version == intent.old_state.period_version;
   cold.state.Store(turn.state);
   // One that stays may be marked by a refusal just now.
   if (turn.quota_turn != intent.totals.quota_turn) {
@@ -220,7 +212,10 @@ void LeaseTable::FinishIntent() {
   if (intent.begins != 0) {
     cold.identity.Store(intent.identity);
     hot.last_used_ms.store(0, std::memory_order_release);
-    header_->reuses.store(intent.reuses_after, std::memory_order_release);
+    if (intent.reuses_slot != 0) {
+      header_->reuses.store(intent.reuses_after, std::memory_order_release);
+      ReusedBefore(intent.old_hash).store(intent.reuses_after, std::memory_order_release);
+    }
     header_->next_claim.store(intent.claim + 1, std::memory_order_release);
     THROTTL_FAULT_POINT("change.identity");
     header_->index_changing.store(1, std::memory_order_release);
@@ -231,7 +226,8 @@ void LeaseTable::FinishIntent() {
   hot.granted.store(turn.granted, std::memory_order_release);
   hot.fresh_until_ms.store(turn.fresh_until_ms, std::memory_order_release);
   hot.base.store(turn.state.base, std::memory_order_release);
-  hot.period_end_ms.store(turn.state.period_end_ms, std::memory_order_release);
+  hot.period.store(PackedPeriod::Of(turn.state.period_start_s, turn.state.period_end_ms).word(),
+                   std::memory_order_release);
   hot.claim.store(intent.claim, std::memory_order_release);
   if (intent.begins != 0) {
     hot.settled.store(opened, std::memory_order_release);
@@ -293,43 +289,22 @@ void LeaseTable::NoteNewestOf(const SlotAim& aim) {
 absl::StatusOr<FoundSlot> LeaseTable::Find(const SlotTarget& target) {
   THROTTL_ASSIGN_OR_RETURN(const LeaseLock::Hold hold, AcquireTableLock());
   FoundSlot found;
-  found.reuses = header_->reuses.load();
+  found.reuses = ReusedBefore(HashOf(target.subject)).load();
   const std::optional<std::uint64_t> slot = FindInIndex(target.subject);
   if (!slot.has_value()) {
     found.counted_before = found.reuses > 0;
     return found;
   }
-  const SlotState state = cold_[*slot].state.Load();
-  SlotAim aim = target.aim;
-  const bool other_limit = aim.limit_version > state.limit_version && !IsOver(aim, state);
-  const bool other_period = aim.period_start_s != state.period_start_s;
-  if ((other_limit && other_period) || ComesAgain(aim, state)) {
-    // With another limit it is perhaps another kind of period: ask the store.
+  const SlotPlan plan = PlanSlot(cold_[*slot].state.Load(), target.aim);
+  if (plan.need == SlotNeed::kStore) {
     found.counted_before = true;
     return found;
   }
-  // A period that began earlier is a lagging clock's.
-  const bool later_period = aim.period_start_s > state.period_start_s;
-  const bool later_hour = aim.hour > state.hour;
-  if (later_period && state.carried_period.present != 0) {
-    return absl::AbortedError("a period that has ended is not settled yet");
+  if (plan.need == SlotNeed::kSettle) return NotSettled();
+  if (plan.need == SlotNeed::kTurn) {
+    NoteNewestOf(plan.aim);
+    ChangeSlot(*slot, plan.aim);
   }
-  if (later_period) {
-    aim.base = 0;
-    aim.units = 0;
-  } else {
-    // A newer limit may come with another end of a period that began at the same time.
-    if (!other_limit) aim.period_end_ms = state.period_end_ms;
-    aim.period_start_s = state.period_start_s;
-    aim.base = state.base;
-  }
-  if (!other_limit) {
-    aim.limit = state.limit;
-    aim.limit_version = state.limit_version;
-    aim.alert_percents = state.alert_percents;
-  }
-  if (later_period || later_hour) NoteNewestOf(aim);
-  if (later_period || later_hour || other_limit) ChangeSlot(*slot, aim);
   found.ref = SlotRef{.slot = static_cast<std::uint32_t>(*slot), .claim = hot_[*slot].claim.load()};
   return found;
 }
@@ -338,24 +313,15 @@ absl::StatusOr<std::optional<SlotRef>> LeaseTable::Begin(const SlotTarget& targe
                                                          std::uint64_t reuses) {
   THROTTL_RETURN_IF_ERROR(CheckFits(target));
   THROTTL_ASSIGN_OR_RETURN(const LeaseLock::Hold hold, AcquireTableLock());
-  if (header_->reuses.load() != reuses) return std::nullopt;
+  if (ReusedBefore(HashOf(target.subject)).load() != reuses) return std::nullopt;
   const std::optional<std::uint64_t> own = FindInIndex(target.subject);
   if (own.has_value()) {
     const SlotState state = cold_[*own].state.Load();
-    SlotAim aim = target.aim;
-    const bool other_limit = aim.limit_version > state.limit_version && !IsOver(aim, state);
-    const bool other_period = aim.period_start_s != state.period_start_s;
-    if (!(other_limit && other_period) && !ComesAgain(aim, state)) return std::nullopt;
-    if (!other_limit) {
-      aim.limit = state.limit;
-      aim.limit_version = state.limit_version;
-      aim.alert_percents = state.alert_percents;
-    }
-    if (state.carried_period.present != 0) {
-      return absl::AbortedError("a period that has ended is not settled yet");
-    }
-    NoteNewestOf(aim);
-    ChangeSlot(*own, aim);
+    const SlotPlan plan = PlanSlot(state, target.aim);
+    if (plan.need != SlotNeed::kStore) return std::nullopt;
+    if (state.carried_period.present != 0) return NotSettled();
+    NoteNewestOf(plan.aim);
+    ChangeSlot(*own, plan.aim);
     return SlotRef{.slot = static_cast<std::uint32_t>(*own), .claim = hot_[*own].claim.load()};
   }
   THROTTL_ASSIGN_OR_RETURN(const std::uint64_t slot, PickSlot(target.aim.hour));
@@ -375,7 +341,7 @@ absl::StatusOr<std::optional<SlotRef>> LeaseTable::Begin(const SlotTarget& targe
       .claim = header_->next_claim.load(),
       .begins = 1,
       .reuses_slot = in_use ? std::uint64_t{1} : std::uint64_t{0},
-      .reuses_after = reuses + (in_use ? 1 : 0),
+      .reuses_after = header_->reuses.load() + (in_use ? 1 : 0),
       .old_hash = in_use ? HashOf(cold_[slot].identity.Load().subject.view()) : 0,
       .totals = CountersOf(slot),
       .aim = aim,
@@ -413,11 +379,13 @@ std::optional<std::uint64_t> LeaseTable::PickReusable(std::uint64_t count, std::
   return std::nullopt;
 }
 
-// A slot that was never used, one whose subject is idle, or one of a grown table, in this order.
+// A slot that was never used, one whose subject was idle for all of the last hour, one of a grown
+// table, or one that is idle in this hour, in this order: just after the hour has turned everybody
+// is idle in it, and would lose its slot to come back for another.
 absl::StatusOr<std::uint64_t> LeaseTable::PickSlot(std::int64_t hour) {
   const std::uint64_t begun = header_->slots_begun.load();
   if (begun < header_->slots_usable.load()) return begun;
-  std::optional<std::uint64_t> slot = PickReusable(kReuseTries, hour);
+  std::optional<std::uint64_t> slot = PickReusable(kReuseTries, hour - 1);
   if (slot.has_value()) return *slot;
   if (begun < slots_max_) {
     THROTTL_RETURN_IF_ERROR(Grow());

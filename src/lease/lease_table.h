@@ -72,7 +72,8 @@ struct SpendAnswer {
   SpendCode code = SpendCode::kStale;
   std::int64_t used = 0;     // of the period by everybody, afterwards
   std::int64_t granted = 0;  // units this table may spend in all
-  std::int64_t period_end_ms = kNever;
+  std::int64_t base = 0;     // of `used`, by others
+  PackedPeriod period = {};
   std::uint64_t quota_turn = 0;  // of a refusal by TrySpend, for NoteQuotaRefusal
 };
 
@@ -90,7 +91,7 @@ struct FoundSlot {
   // This table may have counted the subject in this period before: then the store must also say how
   // much of that it was.
   bool counted_before = false;
-  std::uint64_t reuses = 0;  // for Begin
+  std::uint64_t reuses = 0;  // for Begin: when a subject like this one last lost its slot
 };
 
 // A slot whose counters the store does not have yet.
@@ -237,6 +238,7 @@ class LeaseTable final : public ForkParticipant {
     return slot < slots_known_.load(std::memory_order_relaxed);
   }
   std::uint64_t HashOf(std::string_view subject) const;
+  Word& ReusedBefore(std::uint64_t hash) { return header_->reused[hash % kReusesKept]; }
   SlotTotals CountersOf(std::uint64_t slot) const;
   std::optional<UnsettledSlot> ReadSlot(std::uint64_t slot) const;
 
@@ -269,8 +271,8 @@ ABSL_ATTRIBUTE_ALWAYS_INLINE inline SpendAnswer LeaseTable::TrySpend(SlotRef ref
       return answer;
     }
     answer.granted = hot.granted.load(std::memory_order_acquire);
-    answer.period_end_ms = hot.period_end_ms.load(std::memory_order_acquire);
-    const std::int64_t base = hot.base.load(std::memory_order_acquire);
+    answer.period = PackedPeriod(hot.period.load(std::memory_order_acquire));
+    answer.base = hot.base.load(std::memory_order_acquire);
     // After `consumed`: a change that returned before is seen here, one that returns later finds
     // the epoch that the swap needs.
     if (generation() != spend.generation) {
@@ -283,7 +285,7 @@ ABSL_ATTRIBUTE_ALWAYS_INLINE inline SpendAnswer LeaseTable::TrySpend(SlotRef ref
       // What was read belongs together only if the epoch is still the same.
       const std::uint64_t again = hot.consumed.load(std::memory_order_acquire);
       if (EpochOf(again) != EpochOf(consumed)) continue;
-      answer.used = base + units;
+      answer.used = answer.base + units;
       answer.code = SpendCode::kRefused;
       return answer;
     }
@@ -297,7 +299,7 @@ ABSL_ATTRIBUTE_ALWAYS_INLINE inline SpendAnswer LeaseTable::TrySpend(SlotRef ref
     if (hot.last_used_ms.load(std::memory_order_relaxed) != spend.now_ms) {
       hot.last_used_ms.store(spend.now_ms, std::memory_order_relaxed);
     }
-    answer.used = base + units + spend.cost;
+    answer.used = answer.base + units + spend.cost;
     answer.code = SpendCode::kSpent;
     return answer;
   }

@@ -14,7 +14,8 @@ constexpr std::size_t kPercentsPerWord = 4;
 
 std::int64_t GrantedOf(const SlotState& state) {
   if (state.limit == kNoLimit) return kLimitMax;
-  return std::clamp<std::int64_t>(state.limit - state.base, 0, kLimitMax);
+  const std::int64_t ceiling = state.limit + state.limit * state.soft_percent / 100;
+  return std::clamp<std::int64_t>(ceiling - state.base, 0, kLimitMax);
 }
 
 std::int64_t UnitsInHour(const SlotState& state, const SlotTotals& totals) {
@@ -37,9 +38,34 @@ void SetAim(const SlotAim& aim, SlotState& state) {
   state.period_start_s = aim.period_start_s;
   state.period_end_ms = aim.period_end_ms;
   state.limit = aim.limit;
+  state.soft_percent = aim.soft_percent;
   state.limit_version = aim.limit_version;
+  state.period_version = aim.period_version;
   state.alert_percents = aim.alert_percents;
   state.base = aim.base;
+}
+
+// Whether the period is one that the slot comes to, and that may have been counted before it began:
+// by an earlier table, or in another slot, before a clock went back. Else it starts at zero, and
+// needs no store.
+bool ComesAgain(const SlotState& state, const SlotAim& aim) {
+  return aim.period_start_s > state.period_start_s &&
+         aim.period_start_s * 1000 <= state.known_to_ms;
+}
+
+void KeepLimit(const SlotState& state, SlotAim& aim) {
+  aim.limit = state.limit;
+  aim.soft_percent = state.soft_percent;
+  aim.limit_version = state.limit_version;
+  aim.alert_percents = state.alert_percents;
+}
+
+// Leaves the period as it is, but for its end where `has_newer_end`: a newer limit may come with
+// another end of a period that began at the same time.
+void KeepPeriod(const SlotState& state, bool has_newer_end, SlotAim& aim) {
+  aim.period_start_s = state.period_start_s;
+  if (!has_newer_end) aim.period_end_ms = state.period_end_ms;
+  aim.base = state.base;
 }
 
 std::uint64_t NextQuotaTurn(std::uint64_t quota_turn) { return (quota_turn | 1) + 1; }
@@ -76,9 +102,41 @@ std::vector<std::int32_t> UnpackPercents(const PackedPercents& packed) {
   return percents;
 }
 
+SlotPlan PlanSlot(const SlotState& state, const SlotAim& wanted) {
+  SlotPlan plan{.aim = wanted};
+  SlotAim& aim = plan.aim;
+  aim.limit_since = 0;
+  const bool lags = wanted.period_end_ms <= state.period_start_s * 1000;
+  const bool newer_limit = wanted.limit_version > state.limit_version;
+  // Who knows less than whoever set the limit does not bring its period either.
+  const bool newer_period = wanted.limit_version > state.period_version &&
+                            wanted.limit_version >= state.limit_version && !lags;
+  if (!newer_limit && !newer_period) KeepLimit(state, aim);
+  aim.period_version = newer_period ? wanted.limit_version : state.period_version;
+  const bool other_start = wanted.period_start_s != state.period_start_s;
+  if ((newer_period && other_start) || ComesAgain(state, wanted)) {
+    // With another limit it is perhaps another kind of period.
+    plan.need = SlotNeed::kStore;
+    return plan;
+  }
+  const bool later_period = wanted.period_start_s > state.period_start_s;
+  if (later_period) {
+    aim.base = 0;
+    aim.units = 0;
+  } else {
+    // One that began earlier is a lagging clock's.
+    KeepPeriod(state, newer_period, aim);
+  }
+  const bool turns = later_period || wanted.hour > state.hour || newer_limit || newer_period;
+  const bool carries = later_period && state.carried_period.present != 0;
+  plan.need = carries ? SlotNeed::kSettle : (turns ? SlotNeed::kTurn : SlotNeed::kNothing);
+  return plan;
+}
+
 SlotTurn BeginSlot(const SlotTotals& totals, const SlotAim& aim) {
   SlotState state;
   SetAim(aim, state);
+  state.period_version = aim.limit_version;
   state.limit_since = aim.limit_since != 0 ? aim.limit_since : aim.limit_version;
   state.known_to_ms = aim.known_to_ms;
   state.hour = aim.hour;

@@ -25,6 +25,39 @@ inline constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
 // In place of a limit.
 inline constexpr std::int64_t kNoLimit = -1;
 
+// A period as one word: its end in whole seconds since the epoch, and its length.
+class PackedPeriod {
+ public:
+  PackedPeriod() = default;  // one that never ends
+  explicit PackedPeriod(std::uint64_t word) : word_(word) {}
+  // REQUIRES: whole seconds, from 1970 to the year 10,000. The length of one that lasts more than
+  // 388 days is not kept.
+  static PackedPeriod Of(std::int64_t start_s, std::int64_t end_ms) {
+    if (end_ms == kNever) return PackedPeriod();
+    const std::int64_t end_s = end_ms / 1000;
+    const std::int64_t length_s = end_s - start_s;
+    const bool fits = length_s > 0 && length_s < std::int64_t{1} << kLengthBits;
+    return PackedPeriod((static_cast<std::uint64_t>(end_s) << kLengthBits) |
+                        static_cast<std::uint64_t>(fits ? length_s : 0));
+  }
+
+  std::uint64_t word() const { return word_; }
+  bool ends() const { return word_ != kEndless; }
+  // REQUIRES: it ends.
+  std::int64_t end_s() const { return static_cast<std::int64_t>(word_ >> kLengthBits); }
+  std::int64_t length_s() const {  // 0: not known
+    return static_cast<std::int64_t>(word_ & ((std::uint64_t{1} << kLengthBits) - 1));
+  }
+  std::int64_t end_ms() const { return ends() ? end_s() * 1000 : kNever; }
+
+  friend bool operator==(const PackedPeriod&, const PackedPeriod&) = default;
+
+ private:
+  static constexpr int kLengthBits = 25;
+  static constexpr std::uint64_t kEndless = ~std::uint64_t{0};
+  std::uint64_t word_ = kEndless;
+};
+
 // Up to eight thresholds of 1 to 1000 percent, 16 bits each, 0 after the last one.
 using PackedPercents = std::array<std::uint64_t, 2>;
 // REQUIRES: at most 8 values of 1..1000.
@@ -70,6 +103,10 @@ struct SlotState {
   std::int64_t limit_since = 0;
   // When the slot began: the subject may have been counted before in periods that began by then.
   std::int64_t known_to_ms = 0;
+  // With which limit_version the period came: less than limit_version where only the limit could be
+  // taken from a lagging clock.
+  std::int64_t period_version = 0;
+  std::int64_t soft_percent = 0;  // as in Quota
 
   std::int64_t hour = 0;
   std::int64_t hour_units_before = 0;  // of the hour, spent in the period before this one
@@ -98,7 +135,9 @@ struct SlotAim {
   std::int64_t period_start_s = 0;
   std::int64_t period_end_ms = kNever;
   std::int64_t limit = kNoLimit;  // 0..kLimitMax, or kNoLimit
+  std::int64_t soft_percent = 0;
   std::int64_t limit_version = 0;
+  std::int64_t period_version = 0;  // set by PlanSlot; of a slot that begins: limit_version
   PackedPercents alert_percents = {};
   std::int64_t base = 0;
   std::int64_t units = 0;  // to start with in another period than the slot's; else ignored
@@ -107,6 +146,25 @@ struct SlotAim {
   std::int64_t known_to_ms = 0;  // of a slot that begins; else ignored
   std::int64_t hour = 0;         // the running one
 };
+
+// What a slot needs before it can serve an aim.
+enum class SlotNeed : std::uint8_t {
+  kNothing = 1,  // it is there already, or ahead
+  kTurn = 2,     // to be turned to SlotPlan::aim
+  kStore = 3,    // the same, with base and units as the store has them
+  kSettle = 4,   // that the period which it carries is settled first
+};
+
+struct SlotPlan {
+  SlotNeed need = SlotNeed::kNothing;
+  SlotAim aim = {};
+};
+
+// How a slot in `state` comes to `wanted`. It takes a period that began later, an hour that began
+// later, and a newer limit with its period. From a clock that lags so far that its period was over
+// when the slot's began it takes the limit alone: the period, perhaps of another calendar, waits
+// for a clock that does not lag.
+SlotPlan PlanSlot(const SlotState& state, const SlotAim& wanted);
 
 struct SlotTurn {
   SlotState state = {};

@@ -37,9 +37,6 @@ constexpr std::size_t kKeys = kHotKeys + kColdKeys;
 constexpr std::int64_t kSlots = 2048;  // of which the table has half at first
 constexpr std::int64_t kFixedLimit = 20'000;
 constexpr std::int64_t kColdLimit = 2;
-// Threads that ask for cold keys: each of these requests goes to the store, and what others of them
-// begin meanwhile makes it go there again.
-constexpr int kSweepersMax = 4;
 constexpr int kChanges = 12;  // of the plan in a round, each with two rotations
 
 constexpr std::int64_t kHourMs = 3'600'000;
@@ -98,17 +95,11 @@ std::unique_ptr<Engine> OpenOrReport(const std::string& path, ChurnLedger& ledge
   return nullptr;
 }
 
-// What one of many threads does.
-struct Role {
-  bool sweeps = false;  // asks for cold keys too
-  std::chrono::microseconds pause = {};
-};
-
 // One thread that validates, over the engines that its process opens one after the other.
 class Churner {
  public:
-  Churner(ChurnLedger& ledger, const Role& role, std::uint64_t seed)
-      : ledger_(ledger), role_(role), random_(seed) {}
+  Churner(ChurnLedger& ledger, std::chrono::microseconds pause, std::uint64_t seed)
+      : ledger_(ledger), pause_(pause), random_(seed) {}
 
   // Until the engine is to be closed, or the round ends.
   void Live(Engine& engine, std::atomic<std::int64_t>& steps_left) {
@@ -129,10 +120,10 @@ class Churner {
 
   // Who is refused waits a little, as a client does: the others need the processor.
   void Race(Engine& engine) {
-    const bool cold = role_.sweeps && random_() % 200 == 0;
+    const bool cold = random_() % 200 == 0;
     const std::size_t key = cold ? kHotKeys + random_() % kColdKeys : random_() % kHotKeys;
     if (Validate(engine, key) != Answer::kRefused) return;
-    std::this_thread::sleep_for(role_.pause);
+    std::this_thread::sleep_for(pause_);
   }
 
   // The hot keys, with everybody; then its share of the cold ones.
@@ -140,8 +131,7 @@ class Churner {
     for (; hot_ < kHotKeys; ++hot_) {
       if (!DrainKey(engine, phase, hot_)) return;
     }
-    while (role_.sweeps &&
-           (cold_ != 0 || (cold_ = kHotKeys + ledger_.drain_next.fetch_add(1)) < kKeys)) {
+    while (cold_ != 0 || (cold_ = kHotKeys + ledger_.drain_next.fetch_add(1)) < kKeys) {
       if (!DrainKey(engine, phase, cold_)) return;
       cold_ = 0;
     }
@@ -218,7 +208,7 @@ class Churner {
 
   static constexpr int kWaitsMax = 1000;  // a lock was not to be had in time, which a host repeats
   ChurnLedger& ledger_;
-  const Role role_;
+  const std::chrono::microseconds pause_;
   std::mt19937_64 random_;
   bool drained_ = false;
   std::size_t hot_ = 0;   // where a drain that was interrupted by a closing goes on
@@ -232,14 +222,13 @@ struct Shape {
 };
 
 // Opens and closes the engine until the round ends.
-int RunProcess(const std::string& path, int process, const Shape& shape, std::uint64_t seed,
+int RunProcess(const std::string& path, const Shape& shape, std::uint64_t seed,
                ChurnLedger& ledger) {
   std::mt19937_64 random(seed);
   std::vector<Churner> churners;
   for (int i = 0; i < shape.threads; ++i) {
-    const Role role{.sweeps = i * shape.processes + process < kSweepersMax,
-                    .pause = std::chrono::microseconds(25 * shape.processes * shape.threads)};
-    churners.emplace_back(ledger, role, random());
+    const std::chrono::microseconds pause(25 * shape.processes * shape.threads);
+    churners.emplace_back(ledger, pause, random());
   }
   while (ledger.phase != Phase::kEnd && ledger.report.count() == 0) {
     const std::unique_ptr<Engine> engine = OpenOrReport(path, ledger);
@@ -324,7 +313,7 @@ class Round {
     std::vector<pid_t> children;
     for (int i = 0; i < shape_.processes; ++i) {
       const std::uint64_t seed = random_();
-      children.push_back(StartChild([&] { return RunProcess(path_, i, shape_, seed, *ledger_); }));
+      children.push_back(StartChild([&] { return RunProcess(path_, shape_, seed, *ledger_); }));
     }
     const std::uint64_t seed = random_();
     children.push_back(StartChild([&] {

@@ -110,13 +110,13 @@ TEST_CASE("TrySpend spends `cost` units if all of them fit; otherwise changes no
     CHECK(answer.code == SpendCode::kSpent);
     CHECK(answer.used == 1);
     CHECK(answer.granted == 10);
-    CHECK(answer.period_end_ms == kStart + kMonthMs);
+    CHECK(answer.period.end_ms() == kStart + kMonthMs);
     CHECK(Try(table, ref, 6).used == 7);
     answer = Try(table, ref, 4);
     CHECK(answer.code == SpendCode::kRefused);
     CHECK(answer.used == 7);
     CHECK(answer.granted == 10);
-    CHECK(answer.period_end_ms == kStart + kMonthMs);
+    CHECK(answer.period.end_ms() == kStart + kMonthMs);
     CHECK(Try(table, ref, kCostMax).code == SpendCode::kRefused);
     answer = Try(table, ref, 3);
     CHECK(answer.code == SpendCode::kSpent);
@@ -158,7 +158,7 @@ TEST_CASE("Probe answers what TrySpend would, with what was used before, and spe
     CHECK(answer.code == SpendCode::kSpent);
     CHECK(answer.used == 4);
     CHECK(answer.granted == 10);
-    CHECK(answer.period_end_ms == kStart + kMonthMs);
+    CHECK(answer.period.end_ms() == kStart + kMonthMs);
     answer = Ask(table, ref, 7);
     CHECK(answer.code == SpendCode::kRefused);
     CHECK(answer.used == 4);
@@ -376,7 +376,7 @@ TEST_CASE(
     CHECK(after.totals.units == before.totals.units);
     const SpendAnswer answer = Try(table, ref, 4, now - 1);
     CHECK(answer.used == 10);
-    CHECK(answer.period_end_ms == kStart + 2 * kMonthMs);
+    CHECK(answer.period.end_ms() == kStart + 2 * kMonthMs);
     CHECK(Try(table, ref, 1, now - 1).code == SpendCode::kRefused);
   });
 }
@@ -536,7 +536,7 @@ TEST_CASE("another period with a newer limit: the store must say what was used i
     const SpendAnswer answer = Ask(table, ref);
     CHECK(answer.used == 3);
     CHECK(answer.granted == 4);
-    CHECK(answer.period_end_ms == kStart + 48 * kHourMs);
+    CHECK(answer.period.end_ms() == kStart + 48 * kHourMs);
     const UnsettledSlot slot = Unsettled(table).at("k:one");
     CHECK(slot.state.carried_period.used == 7);
     CHECK(slot.state.carried_period.start_s == kStart / 1000);
@@ -581,6 +581,31 @@ TEST_CASE("a newer limit on a lagging clock does not go back to a period that ha
   });
 }
 
+TEST_CASE("a newer limit holds at once, also when a lagging clock brings it; its period follows") {
+  OnBothKinds([](LeaseTable& table, const std::string&) {
+    const std::int64_t now = kStart + kMonthMs;
+    const SlotRef ref = MustSlot(table, "k:one", AimOf({.limit = 10, .now_ms = now}));
+    Try(table, ref, 6, now);
+    // The new limit is one of a day, and the day of this clock is over.
+    SlotAim yesterday = AimOf({.limit = 7, .limit_version = 3, .now_ms = now - 1});
+    yesterday.period_start_s = now / 1000 - 24 * 3600;
+    CHECK(MustSlot(table, "k:one", yesterday) == ref);
+    CHECK(Ask(table, ref, 0, now).period.end_ms() == now + kMonthMs);
+    CHECK(Try(table, ref, 2, now).code == SpendCode::kRefused);
+    CHECK(Try(table, ref, 1, now).used == 7);
+    // Who knows less changes nothing, with whatever clock.
+    for (const std::int64_t at : {now - 1, now}) {
+      MustSlot(table, "k:one", AimOf({.limit = 100, .limit_version = 2, .now_ms = at}));
+      CHECK(Try(table, ref, 1, now).code == SpendCode::kRefused);
+    }
+    SlotAim today = AimOf({.limit = 7, .limit_version = 3, .now_ms = now});
+    today.period_end_ms = now + 24 * kHourMs;
+    MustSlot(table, "k:one", today);
+    CHECK(Ask(table, ref, 0, now).period.end_ms() == now + 24 * kHourMs);
+    CHECK(Try(table, ref, 1, now).code == SpendCode::kRefused);
+  });
+}
+
 TEST_CASE("a newer limit may make a period that began at the same time longer or shorter") {
   OnBothKinds([](LeaseTable& table, const std::string&) {
     SlotAim day = AimOf({.limit = 10});
@@ -588,17 +613,17 @@ TEST_CASE("a newer limit may make a period that began at the same time longer or
     const SlotRef ref = MustSlot(table, "k:one", day);
     Try(table, ref, 6);
     MustSlot(table, "k:one", AimOf({.limit = 20, .limit_version = 2}));
-    CHECK(Ask(table, ref).period_end_ms == kStart + kMonthMs);
+    CHECK(Ask(table, ref).period.end_ms() == kStart + kMonthMs);
     CHECK(Ask(table, ref).used == 6);
     const std::int64_t tomorrow = kStart + 25 * kHourMs;
     MustSlot(table, "k:one", AimOf({.limit = 20, .limit_version = 2, .now_ms = tomorrow}));
     CHECK(Try(table, ref, 1, tomorrow).used == 7);
     day.limit_version = 3;
     MustSlot(table, "k:one", day);
-    CHECK(Ask(table, ref).period_end_ms == kStart + 24 * kHourMs);
+    CHECK(Ask(table, ref).period.end_ms() == kStart + 24 * kHourMs);
     // One who does not know of it changes nothing.
     MustSlot(table, "k:one", AimOf({.limit = 20, .limit_version = 2}));
-    CHECK(Ask(table, ref).period_end_ms == kStart + 24 * kHourMs);
+    CHECK(Ask(table, ref).period.end_ms() == kStart + 24 * kHourMs);
   });
 }
 
@@ -1086,6 +1111,51 @@ TEST_CASE("a subject whose slot was reused begins again from the store, and its 
   });
 }
 
+TEST_CASE("a table that may grow does, rather than take a slot that was used in the last hour") {
+  OnBothKinds(
+      [](LeaseTable& table, const std::string&) {
+        FillSlots(table, kSlotsMin, kStart);
+        SettleAll(table);
+        const SlotRef grown = MustSlot(table, "m:1", AimOf({.now_ms = kStart + kHourMs}));
+        CHECK(grown.slot == kSlotsMin);
+        CHECK(MustSlot(table, "k:0", AimOf({.now_ms = kStart + kHourMs})).slot == 0);
+        for (std::int64_t i = 2; i <= kSlotsMin; ++i) {
+          MustSlot(table, absl::StrCat("m:", i), AimOf({.now_ms = kStart + kHourMs}));
+        }
+        // Full again, and one of those that were idle for all of an hour is taken.
+        SettleAll(table);
+        const SlotRef reused = MustSlot(table, "n:1", AimOf({.now_ms = kStart + 2 * kHourMs}));
+        CHECK(reused.slot < kSlotsMin);
+      },
+      4 * kSlotsMin);
+}
+
+TEST_CASE("that one subject lost its slot concerns those that are like it, and no others") {
+  OnBothKinds([](LeaseTable& table, const std::string&) {
+    FillSlots(table, kSlotsMin, kStart);
+    SettleAll(table);
+    const auto target = [](int number) {
+      SlotTarget made{.owner_id = "acme", .aim = AimOf({.now_ms = kStart + kHourMs})};
+      static std::array<std::string, 400> names;
+      made.subject = names.at(static_cast<std::size_t>(number)) = absl::StrCat("n:", number);
+      return made;
+    };
+    std::vector<std::uint64_t> asked;
+    for (int i = 0; i < 400; ++i) asked.push_back(table.Find(target(i))->reuses);
+    // What others took meanwhile, one slot each, concerns about one in a thousand.
+    for (int i = 0; i < 10; ++i) {
+      MustSlot(table, absl::StrCat("m:", i), AimOf({.now_ms = kStart + kHourMs}));
+    }
+    int begun = 0, counted_before = 0;
+    for (int i = 0; i < 400; ++i) {
+      counted_before += table.Find(target(i))->counted_before ? 1 : 0;
+      begun += (*table.Begin(target(i), asked[static_cast<std::size_t>(i)])).has_value() ? 1 : 0;
+    }
+    CHECK(begun > 200);
+    CHECK(counted_before < 200);
+  });
+}
+
 TEST_CASE("a subject begins at the newest hour in which a slot was reused, or later") {
   OnBothKinds([](LeaseTable& table, const std::string&) {
     FillSlots(table, kSlotsMin - 1, kStart);
@@ -1147,7 +1217,7 @@ TEST_CASE("who was pushed away by a subject is found when the slot of that one i
       MustSlot(**table, subjects.Next(100, 1100), AimOf({}));
     }
     // Slots are reused in the order in which they were begun.
-    const Aiming later{.now_ms = kStart + kHourMs};
+    const Aiming later{.now_ms = kStart + 2 * kHourMs};
     for (std::size_t gone = 0; gone < layout.size(); ++gone) {
       INFO("home " << layout.front() << ", gone " << gone);
       MustSlot(**table, subjects.Next(100, 1100), AimOf(later));

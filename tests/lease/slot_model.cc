@@ -11,9 +11,12 @@ namespace throttl::testing {
 
 using internal::BeginSlot;
 using internal::kNoLimit;
+using internal::PlanSlot;
 using internal::RefusalKind;
 using internal::RunningHour;
 using internal::SlotAim;
+using internal::SlotNeed;
+using internal::SlotPlan;
 using internal::SlotState;
 using internal::SlotTotals;
 using internal::SlotTurn;
@@ -554,9 +557,7 @@ void SlotModel::Refuse(Actor& actor) const {
   actor = Actor{.pc = Pc::kCountRefusal, .left = actor.left, .claim = actor.claim};
 }
 
-// What the owner of the key was promised, at the one moment at which units are admitted. A request
-// that read the clock before the period ended spends in the next one by the limit that the slot
-// has there: SlotTarget leaves a newer one to a clock that does not lag.
+// What the owner of the key was promised, at the one moment at which units are admitted.
 void SlotModel::Swapped(Actor& actor, ModelState& s) {
   const SlotState& state = StateOf(s.state);
   Expect(s.subject == 0, "units are spent of the subject that was asked for");
@@ -564,8 +565,7 @@ void SlotModel::Swapped(Actor& actor, ModelState& s) {
          "after RevokeKey returned no swap succeeds");
   const std::size_t period = PeriodOf(state.period_start_s);
   ++s.admitted[period];
-  const bool lags = AimAt(actor.now, 1).period_start_s < state.period_start_s;
-  const bool is_lowered = scenario_.change == Change::kLower && s.returned != 0 && !lags;
+  const bool is_lowered = scenario_.change == Change::kLower && s.returned != 0;
   Expect(s.admitted[period] <= LimitOf(is_lowered ? 2 : 1),
          "units admitted never exceed the limit in force");
   actor = Actor{.pc = Pc::kTell, .left = actor.left, .now = static_cast<std::uint8_t>(period)};
@@ -631,12 +631,6 @@ bool SlotModel::StepOfFind(int number, ModelState& s) {
   }
 }
 
-// ComesAgain of lease_table.cc.
-bool ComesAgain(const SlotAim& aim, const SlotState& state) {
-  return aim.period_start_s > state.period_start_s &&
-         aim.period_start_s * 1000 <= state.known_to_ms;
-}
-
 // LeaseTable::NoteNewestOf.
 void NoteNewestOf(const SlotAim& aim, ModelState& s) {
   const std::int64_t hour = std::max(aim.period_start_s / 3600, aim.hour);
@@ -651,37 +645,21 @@ void SlotModel::DecideFind(Actor& actor, ModelState& s) {
                 .version = actor.version,
                 .reuses = s.reuses};
   if (s.subject != 0) return UnlockTable(actor, Pc::kReadStart);
-  const SlotState& state = StateOf(s.state);
-  SlotAim aim = AimAt(actor.now, actor.version);
-  const bool is_over = aim.period_end_ms <= state.period_start_s * 1000;
-  const bool other_limit = aim.limit_version > state.limit_version && !is_over;
-  const bool other_period = aim.period_start_s != state.period_start_s;
-  if ((other_limit && other_period) || ComesAgain(aim, state)) {
-    return UnlockTable(actor, Pc::kReadStart);
+  const SlotPlan plan = PlanSlot(StateOf(s.state), AimAt(actor.now, actor.version));
+  switch (plan.need) {
+    case SlotNeed::kStore:
+      return UnlockTable(actor, Pc::kReadStart);
+    case SlotNeed::kSettle:
+      // Validator::SlotOf settles then, and tries again; that is not in this model.
+      return Expect(false, "the model has two periods only");
+    case SlotNeed::kNothing:
+      actor.then = Pc::kFindDone;
+      return Go(actor, Pc::kFindDone);
+    case SlotNeed::kTurn:
+      break;
   }
-  const bool later_period = aim.period_start_s > state.period_start_s;
-  const bool later_hour = aim.hour > state.hour;
-  if (later_period && state.carried_period.present != 0) {
-    // Validator::SlotOf settles then, and tries again; that is not in this model.
-    Expect(false, "the model has two periods only");
-    return;
-  }
-  if (!later_period) {
-    if (!other_limit) aim.period_end_ms = state.period_end_ms;
-    aim.period_start_s = state.period_start_s;
-    aim.base = state.base;
-  }
-  if (!other_limit) {
-    aim.limit = state.limit;
-    aim.limit_version = state.limit_version;
-  }
-  actor.then = Pc::kFindDone;
-  if (later_period || later_hour) NoteNewestOf(aim, s);
-  if (later_period || later_hour || other_limit) {
-    WriteIntent(actor, aim, false, s);
-  } else {
-    Go(actor, Pc::kFindDone);
-  }
+  NoteNewestOf(plan.aim, s);
+  WriteIntent(actor, plan.aim, false, s);
 }
 
 // What the store says of the period, as Validator::ReadStart with counted_before.
@@ -710,17 +688,11 @@ void SlotModel::DecideBegin(Actor& actor, int number, ModelState& s) {
   if (actor.pc == Pc::kBeginPick) {
     if (!evicts && s.reuses != actor.reuses) return nothing();
     if (!evicts && s.subject == 0) {
-      const bool is_over = aim.period_end_ms <= state.period_start_s * 1000;
-      const bool other_limit = aim.limit_version > state.limit_version && !is_over;
-      const bool other_period = aim.period_start_s != state.period_start_s;
-      if (!(other_limit && other_period) && !ComesAgain(aim, state)) return nothing();
-      if (!other_limit) {
-        aim.limit = state.limit;
-        aim.limit_version = state.limit_version;
-      }
+      const SlotPlan plan = PlanSlot(state, aim);
+      if (plan.need != SlotNeed::kStore) return nothing();
       Expect(state.carried_period.present == 0, "the model has two periods only");
-      NoteNewestOf(aim, s);
-      return WriteIntent(actor, aim, false, s);
+      NoteNewestOf(plan.aim, s);
+      return WriteIntent(actor, plan.aim, false, s);
     }
     const bool reusable = (s.epoch & 1) == 0 && s.settled == 0 && s.settled_epoch == s.epoch &&
                           s.settled_units == s.units && state.hour < aim.hour &&
@@ -746,7 +718,9 @@ void SlotModel::WriteIntent(Actor& actor, const SlotAim& aim, bool begins, Model
   s.intent_epoch = begins ? actor.epoch : s.epoch;
   s.intent_claim = begins ? s.next_claim : s.claim;
   s.intent_begins = begins ? 1 : 0;
-  s.intent_reuses = static_cast<std::uint8_t>(s.reuses + (begins ? 1 : 0));
+  // Only those of the subject of the admitters count for them.
+  const bool displaces = begins && s.subject == 0;
+  s.intent_reuses = static_cast<std::uint8_t>(s.reuses + (displaces ? 1 : 0));
   s.intent_state = begins ? std::uint16_t{0} : s.state;
   s.intent_refused = s.refused;
   s.intent_aim = NumberOf(aim);
@@ -808,7 +782,8 @@ Pc SlotModel::KeepSettled(const Actor& actor, ModelState& s) const {
   if (s.intent_begins == 0) {
     const bool may_stay = turn.state.carried_period.present == 0 &&
                           turn.state.carried_hour.present == 0 &&
-                          turn.state.limit_version == states_[s.intent_state].limit_version;
+                          turn.state.limit_version == states_[s.intent_state].limit_version &&
+                          turn.state.period_version == states_[s.intent_state].period_version;
     if (!may_stay) return Pc::kUnsettle;
     if (!is_marked(s.intent_epoch, actor.frozen) && scenario_.rules.keeps_settled_compared) {
       return is_marked(opened, opened_units) ? Pc::kOpen : Pc::kUnsettle;
@@ -971,6 +946,7 @@ void SlotModel::SetBase(Actor& actor, ModelState& s) {
                .period_end_ms = state.period_end_ms,
                .limit = state.limit,
                .limit_version = state.limit_version,
+               .period_version = state.period_version,
                .base = base,
                .hour = state.hour},
               false, s);

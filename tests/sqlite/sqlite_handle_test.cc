@@ -240,6 +240,30 @@ TEST_CASE("opening waits for the gate, and makes no file without it") {
   gate.Release();
 }
 
+TEST_CASE("asking what a lease has does not wait for the gate, and says what settling said") {
+  const ScratchDirectory scratch;
+  const std::string path = scratch / "throttl.db";
+  const auto store =
+      Must(OpenSqliteStore({.path = path, .busy_timeout = absl::Milliseconds(20)}));
+  const CounterId counter{.subject = "k:1", .period_start = absl::FromUnixSeconds(3600)};
+  SettleBatch batch{.holder = HolderId{7}, .now = absl::FromUnixSeconds(3700)};
+  batch.rows = {{.counter = counter, .seq = 1, .used = 5, .keep = 5, .sole = true}};
+  REQUIRE(store->Settle(batch).ok());
+  internal::KernelLock gate(path + "-gate");
+  REQUIRE(gate.Acquire(absl::Seconds(1)).ok());
+  batch.rows = {{.counter = counter, .seq = 0},
+                {.counter = {.subject = "k:2", .period_start = counter.period_start}, .seq = 0}};
+  const auto replies = store->Settle(batch);
+  REQUIRE_MESSAGE(replies.ok(), replies.status().ToString());
+  CHECK(replies->front().allowance == 5);
+  CHECK(replies->front().charged_to_all == 5);
+  CHECK(replies->back().charged_to_all == 0);
+  // With anything to write, it waits.
+  batch.activity = {{.key_id = "key_1", .last_used_at = batch.now}};
+  CHECK(absl::IsUnavailable(store->Settle(batch).status()));
+  gate.Release();
+}
+
 // Whether anybody stands in the queue for the gate at `path`.
 bool HasQueue(const std::string& path) {
   const int file = open(path.c_str(), O_RDWR | O_CLOEXEC);

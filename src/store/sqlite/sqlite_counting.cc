@@ -202,6 +202,24 @@ absl::StatusOr<Counter> SqliteReadCounter(SqliteConnection& db, const CounterId&
   return counter;
 }
 
+bool SqliteOnlyAsks(const SettleBatch& batch) {
+  return !batch.rows.empty() && batch.usage.empty() && batch.activity.empty() &&
+         std::all_of(batch.rows.begin(), batch.rows.end(),
+                     [](const SettleRow& row) { return row.seq == 0; });
+}
+
+absl::StatusOr<std::vector<SettleReply>> SqliteAsk(SqliteConnection& db, const SettleBatch& batch) {
+  std::vector<SettleReply> replies;
+  std::vector<Event> events;
+  for (const SettleRow& row : batch.rows) {
+    THROTTL_ASSIGN_OR_RETURN(Counter counter, SqliteReadCounter(db, row.counter));
+    THROTTL_ASSIGN_OR_RETURN(Lease lease, ReadLease(db, row.counter, batch.holder));
+    THROTTL_RETURN_IF_ERROR(CheckCounter(row.counter, counter, lease));
+    replies.push_back(ApplySettle(row, batch.now, batch.lease_ttl, counter, lease, events));
+  }
+  return replies;
+}
+
 absl::StatusOr<std::vector<SettleReply>> SqliteSettle(SqliteConnection& db,
                                                       const SettleBatch& batch) {
   std::vector<SettleReply> replies;

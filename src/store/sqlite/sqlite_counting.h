@@ -20,6 +20,10 @@ namespace throttl::internal {
 
 absl::StatusOr<std::vector<SettleReply>> SqliteSettle(SqliteConnection& db,
                                                       const SettleBatch& batch);
+// Whether all rows have seq 0, and there is nothing else: what it changes is nothing.
+bool SqliteOnlyAsks(const SettleBatch& batch);
+// The replies to such a batch. The transaction may be one of a reader.
+absl::StatusOr<std::vector<SettleReply>> SqliteAsk(SqliteConnection& db, const SettleBatch& batch);
 absl::StatusOr<Counter> SqliteReadCounter(SqliteConnection& db, const CounterId& id);
 absl::StatusOr<absl::Time> SqliteReadNewestTime(SqliteConnection& db);
 absl::Status SqliteRetireHolder(SqliteConnection& db, HolderId holder, LeaseState end);

@@ -131,6 +131,11 @@ class SqliteStore final : public QuotaStore {
   }
 
   absl::StatusOr<std::vector<SettleReply>> Settle(const SettleBatch& batch) override {
+    // Asked on the request path: must not wait for those that write.
+    if (internal::SqliteOnlyAsks(batch)) {
+      return Read<std::vector<SettleReply>>(
+          [&](SqliteConnection& db) { return internal::SqliteAsk(db, batch); });
+    }
     return Write<std::vector<SettleReply>>(
         [&](SqliteConnection& db) { return internal::SqliteSettle(db, batch); });
   }
