@@ -76,7 +76,9 @@ struct EngineOptions {
   // 1..2^30 slots of the lease table; 576 bytes each when in use. A table that is in use, or not
   // settled, keeps the number that it was made with.
   std::int64_t active_subjects_max = 1'000'000;
-  std::int64_t rate_slots_max = 1'000'000;  // 1..2^30, 16 bytes each
+  // 1..2^30 places for rate limits of keys that are limited at one time; 32 bytes each when in use.
+  // A table that is in use keeps the number that it was made with.
+  std::int64_t rate_slots_max = 1'000'000;
   std::shared_ptr<Clock> clock = nullptr;   // nullptr: the system's
   std::function<void(std::span<std::uint8_t>)> random =
       nullptr;  // nullptr: getrandom; for tests only

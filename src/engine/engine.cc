@@ -267,7 +267,7 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(std::shared_ptr<QuotaStor
       std::unique_ptr<internal::KeyIndex> index,
       internal::KeyIndex::Create({.capacity_max = options.cached_keys_max, .seed = seed}));
   THROTTL_ASSIGN_OR_RETURN(std::shared_ptr<internal::LeaseTable> table,
-                           internal::TableOf(store, options.active_subjects_max));
+                           internal::TableOf(store, options));
   auto changes = std::make_shared<internal::ChangeGate>(*store, *table);
   auto impl = std::make_unique<Impl>(EngineContext{.store = std::move(store),
                                                    .options = std::move(options),

@@ -34,10 +34,12 @@ Registry& TheRegistry() {
 }  // namespace
 
 absl::StatusOr<std::shared_ptr<LeaseTable>> TableOf(const std::shared_ptr<QuotaStore>& store,
-                                                    std::int64_t slots_max) {
+                                                    const EngineOptions& engine_options) {
   const StoreInfo& info = store->info();
-  LeaseTableOptions options{
-      .path = info.lease_path, .store_id = info.store_id, .slots_max = slots_max};
+  LeaseTableOptions options{.path = info.lease_path,
+                            .store_id = info.store_id,
+                            .slots_max = engine_options.active_subjects_max,
+                            .rates_max = engine_options.rate_slots_max};
   if (!info.lease_path.empty()) {
     THROTTL_ASSIGN_OR_RETURN(std::unique_ptr<LeaseTable> opened,
                              LeaseTable::Open(std::move(options)));

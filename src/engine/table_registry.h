@@ -3,24 +3,24 @@
 //
 // Thread safety: from any thread.
 //
-//   THROTTL_ASSIGN_OR_RETURN(const auto table, TableOf(store, options.active_subjects_max));
+//   THROTTL_ASSIGN_OR_RETURN(const auto table, TableOf(store, options));
 #ifndef THROTTL_SRC_ENGINE_TABLE_REGISTRY_H_
 #define THROTTL_SRC_ENGINE_TABLE_REGISTRY_H_
 
-#include <cstdint>
 #include <memory>
 
 #include "absl/status/statusor.h"
 
+#include "throttl/engine.h"
 #include "throttl/quota_store.h"
 
 #include "src/lease/lease_table.h"
 
 namespace throttl::internal {
 
-// Opens it, or finds the one that another engine has. Errors: those of LeaseTable::Open.
+// Opens it with the sizes that `options` gives, or finds the one that another engine has. Errors: those of LeaseTable::Open.
 absl::StatusOr<std::shared_ptr<LeaseTable>> TableOf(const std::shared_ptr<QuotaStore>& store,
-                                                    std::int64_t slots_max);
+                                                    const EngineOptions& options);
 
 }  // namespace throttl::internal
 

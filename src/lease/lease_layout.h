@@ -98,6 +98,25 @@ struct alignas(64) ColdSlot {
 };
 static_assert(sizeof(ColdSlot) == 512);
 
+// The top bit of RateEntry::word: the entry is being claimed, or the table is growing.
+inline constexpr std::uint64_t kRateFrozen = std::uint64_t{1} << 63;
+
+// The word of one rate limit of one key. All but `word` change only while it is frozen.
+struct alignas(32) RateEntry {
+  Word word;
+  Word tag;              // of the key and limit; 0: nobody's
+  SignedWord window_ns;  // as RateClaim says it
+  SignedWord since_ns;   // when the entry was claimed
+};
+static_assert(sizeof(RateEntry) == 32);
+
+// Of the rate table, under the table lock; `size` is read by every request with a rate limit.
+struct RateWords {
+  Word size;               // entries that are in use; 0: none yet
+  Word growing;            // 1: entries are frozen for a growth, and thawed if that ends here
+  SignedWord freed_to_ns;  // the latest time from which an entry said nothing when it was freed
+};
+
 // A change of a slot, written before it is made, so that who finds it half made can finish it.
 struct SlotIntent {
   std::uint64_t slot = 0;
@@ -125,7 +144,8 @@ struct LeaseHeader {  // NOLINT(clang-analyzer-optin.performance.Padding)
   Word holder;
   Word seed;  // of the index
   Word slots_max;
-  Word ready;  // 1: everything before it is written
+  Word rates_max;  // entries that the rate table may have
+  Word ready;      // 1: everything before it is written
 
   // Under the table lock.
   alignas(64) Word slots_usable;  // allocated
@@ -141,6 +161,7 @@ struct LeaseHeader {  // NOLINT(clang-analyzer-optin.performance.Padding)
   SharedValue<SlotIntent> intent;
   // By the hash of a subject, modulo kReusesKept: `reuses` when one of them last lost its slot.
   std::array<Word, kReusesKept> reused;
+  alignas(64) RateWords rates;
 
   // Under the commit lock.
   alignas(64) Word changing;  // 1: a change of keys or plans is under way

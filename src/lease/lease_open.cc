@@ -19,7 +19,7 @@
 namespace throttl::internal {
 namespace {
 
-constexpr std::int64_t kSlotsMaxMax = std::int64_t{1} << 30;
+constexpr std::uint64_t kSlotsMaxMax = std::uint64_t{1} << 30;
 constexpr std::int64_t kCommitLockByte = 0;
 constexpr std::int64_t kTableLockByte = KernelLock::kBytes;
 constexpr std::uint64_t kSlotsMaxMin = 1024;
@@ -31,8 +31,16 @@ std::size_t IndexBytes(std::uint64_t slots_max) {
   return slots_max * 4 * sizeof(std::uint32_t);
 }
 
-std::size_t TableBytes(std::uint64_t slots_max) {
+std::size_t RatesOffset(std::uint64_t slots_max) {
   return kHeaderBytes + IndexBytes(slots_max) + slots_max * (sizeof(HotSlot) + sizeof(ColdSlot));
+}
+
+std::size_t TableBytes(std::uint64_t slots_max, std::uint64_t rates_max) {
+  return RatesOffset(slots_max) + RateTable::BytesFor(rates_max);
+}
+
+std::uint64_t RoundedUp(std::int64_t wanted_max, std::uint64_t least) {
+  return std::bit_ceil(std::max(static_cast<std::uint64_t>(wanted_max), least));
 }
 
 // The kernel's number of this boot.
@@ -52,9 +60,13 @@ absl::StatusOr<std::string> ReadBootId() {
 }
 
 absl::Status CheckOptions(const LeaseTableOptions& options) {
-  if (options.slots_max < 1 || options.slots_max > kSlotsMaxMax) {
+  if (options.slots_max < 1 || options.slots_max > std::int64_t{kSlotsMaxMax}) {
     return absl::InvalidArgumentError(
         absl::StrCat("slots_max is ", options.slots_max, ", 1 to ", kSlotsMaxMax, " are allowed"));
+  }
+  if (options.rates_max < 1 || options.rates_max > std::int64_t{kSlotsMaxMax}) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("rates_max is ", options.rates_max, ", 1 to ", kSlotsMaxMax, " are allowed"));
   }
   if (options.store_id.empty() || options.store_id.size() > 63) {
     return absl::InvalidArgumentError(
@@ -87,14 +99,19 @@ void LeaseTable::SetPointers() {
   index_ = reinterpret_cast<std::atomic<std::uint32_t>*>(data + kHeaderBytes);
   hot_ = reinterpret_cast<HotSlot*>(slots);
   cold_ = reinterpret_cast<ColdSlot*>(slots + slots_max_ * sizeof(HotSlot));
+  const std::size_t rates = RatesOffset(slots_max_);
+  rates_.Attach(header_->rates, reinterpret_cast<RateEntry*>(data + rates), rates_max_,
+                [this, rates](std::size_t offset, std::size_t bytes) {
+                  return memory_.Allocate(rates + offset, bytes);
+                });
 }
 
 absl::Status LeaseTable::OpenMemory() {
   THROTTL_ASSIGN_OR_RETURN(const std::string boot_id, ReadBootId());
-  slots_max_ =
-      std::bit_ceil(std::max(static_cast<std::uint64_t>(options_.slots_max), kSlotsMaxMin));
+  slots_max_ = RoundedUp(options_.slots_max, kSlotsMaxMin);
+  rates_max_ = RoundedUp(options_.rates_max, RateTable::kEntriesMin);
   if (options_.path.empty()) {
-    THROTTL_ASSIGN_OR_RETURN(memory_, LeaseMemory::OpenPrivate(TableBytes(slots_max_)));
+    THROTTL_ASSIGN_OR_RETURN(memory_, LeaseMemory::OpenPrivate(TableBytes(slots_max_, rates_max_)));
     SetPointers();
     return MakeNew(boot_id);
   }
@@ -113,11 +130,11 @@ absl::Status LeaseTable::OpenMemory() {
                      ", while other processes use the lease table of this store: end them first"));
   }
   memory_.Unmap();
-  slots_max_ =
-      std::bit_ceil(std::max(static_cast<std::uint64_t>(options_.slots_max), kSlotsMaxMin));
-  THROTTL_RETURN_IF_ERROR(memory_.Clear(TableBytes(slots_max_)));
+  slots_max_ = RoundedUp(options_.slots_max, kSlotsMaxMin);
+  rates_max_ = RoundedUp(options_.rates_max, RateTable::kEntriesMin);
+  THROTTL_RETURN_IF_ERROR(memory_.Clear(TableBytes(slots_max_, rates_max_)));
   THROTTL_RETURN_IF_ERROR(memory_.Allocate(0, kHeaderBytes));
-  THROTTL_RETURN_IF_ERROR(memory_.Map(TableBytes(slots_max_)));
+  THROTTL_RETURN_IF_ERROR(memory_.Map(TableBytes(slots_max_, rates_max_)));
   SetPointers();
   return MakeNew(boot_id);
 }
@@ -138,20 +155,23 @@ absl::StatusOr<std::string> LeaseTable::WhyUntrusted(std::size_t file_bytes,
                         kLeaseLayoutVersion);
   }
   const std::uint64_t slots_max = header_->slots_max.load();
-  if (slots_max > static_cast<std::uint64_t>(kSlotsMaxMax) || TableBytes(slots_max) != file_bytes) {
+  const std::uint64_t rates_max = header_->rates_max.load();
+  if (slots_max > kSlotsMaxMax || rates_max > kSlotsMaxMax ||
+      TableBytes(slots_max, rates_max) != file_bytes) {
     return "was cut or is damaged";
   }
   if (header_->store_id.Load().view() != options_.store_id) return "belongs to another store";
   if (header_->boot_id.Load().view() != boot_id) return "is of another boot of the machine";
   slots_max_ = slots_max;
+  rates_max_ = rates_max;
   SetPointers();
   return "";
 }
 
 // Whether a table of another size is asked for, and nothing of this one would be lost.
 bool LeaseTable::WantsOtherSize() const {
-  if (std::bit_ceil(std::max(static_cast<std::uint64_t>(options_.slots_max), kSlotsMaxMin)) ==
-      slots_max_) {
+  if (RoundedUp(options_.slots_max, kSlotsMaxMin) == slots_max_ &&
+      RoundedUp(options_.rates_max, RateTable::kEntriesMin) == rates_max_) {
     return false;
   }
   if (header_->intent_valid.load() != 0 || header_->changing.load() != 0) return false;
@@ -172,6 +192,7 @@ absl::Status LeaseTable::MakeNew(const std::string& boot_id) {
   header_->holder.store(holder);
   header_->seed.store(seed);
   header_->slots_max.store(slots_max_);
+  header_->rates_max.store(rates_max_);
   // So that a SlotRef of another table fits none of this one. Never 0, and never used up.
   header_->next_claim.store((claim >> 1) + 1);
   header_->generation.store(1);

@@ -154,6 +154,7 @@ void LeaseTable::Recover() {
     THROTTL_FAULT_POINT("recover.intent");
     FinishIntent();
   }
+  rates_.Recover();
   if (header_->index_changing.load(std::memory_order_acquire) == 0) return;
   THROTTL_FAULT_POINT("recover.index");
   MakeIndex();
@@ -176,6 +177,17 @@ bool LeaseTable::CloseSlot(const SlotIntent& intent, std::uint64_t exactly) {
     const std::uint64_t closed = ConsumedOf((intent.epoch + 1) & 0xFFFF, UnitsOf(seen));
     if (consumed.compare_exchange_weak(seen, closed, std::memory_order_acq_rel)) return true;
   }
+}
+
+// The slot's new subject, and that the old one has lost it.
+void LeaseTable::NameSlot(const SlotIntent& intent) {
+  cold_[intent.slot].identity.Store(intent.identity);
+  hot_[intent.slot].last_used_ms.store(0, std::memory_order_release);
+  if (intent.reuses_slot != 0) {
+    header_->reuses.store(intent.reuses_after, std::memory_order_release);
+    ReusedBefore(intent.old_hash).store(intent.reuses_after, std::memory_order_release);
+  }
+  header_->next_claim.store(intent.claim + 1, std::memory_order_release);
 }
 
 // Makes the change that the intent says, if its slot was closed for it; from the intent and the
@@ -210,13 +222,7 @@ void LeaseTable::FinishIntent() {
   }
   THROTTL_FAULT_POINT("change.state");
   if (intent.begins != 0) {
-    cold.identity.Store(intent.identity);
-    hot.last_used_ms.store(0, std::memory_order_release);
-    if (intent.reuses_slot != 0) {
-      header_->reuses.store(intent.reuses_after, std::memory_order_release);
-      ReusedBefore(intent.old_hash).store(intent.reuses_after, std::memory_order_release);
-    }
-    header_->next_claim.store(intent.claim + 1, std::memory_order_release);
+    NameSlot(intent);
     THROTTL_FAULT_POINT("change.identity");
     header_->index_changing.store(1, std::memory_order_release);
     if (intent.slot >= header_->slots_begun.load()) {
@@ -450,6 +456,17 @@ void LeaseTable::InterruptSlot(std::uint64_t slot) {
   while (!consumed.compare_exchange_weak(
       seen, ConsumedOf((EpochOf(seen) + 2) & 0xFFFF, UnitsOf(seen)), std::memory_order_acq_rel)) {
   }
+}
+
+// --- Rate limits
+
+std::uint64_t LeaseTable::RateKeyOf(std::string_view key_id) const noexcept {
+  return FastHash(header_->seed.load(std::memory_order_relaxed), key_id);
+}
+
+absl::StatusOr<RateClaimed> LeaseTable::ClaimRate(const RateClaim& claim, RateFreeAt free_at) {
+  THROTTL_ASSIGN_OR_RETURN(const LeaseLock::Hold hold, AcquireTableLock());
+  return rates_.Claim(claim, free_at);
 }
 
 // --- The index: slot numbers plus one, 0 where there is none; linear probing

@@ -42,6 +42,7 @@
 #include "src/lease/lease_layout.h"
 #include "src/lease/lease_lock.h"
 #include "src/lease/lease_memory.h"
+#include "src/lease/rate_table.h"
 #include "src/lease/slot_ref.h"
 
 namespace throttl::internal {
@@ -52,6 +53,8 @@ struct LeaseTableOptions {
   // 1..2^30, rounded up to a power of two from 1024 on; 576 bytes each when in use. What a file has
   // stays while anybody uses it or anything in it is not settled.
   std::int64_t slots_max = 1'000'000;
+  // 1..2^30, rounded up as slots_max; 32 bytes each when in use, of keys that are limited.
+  std::int64_t rates_max = 1'000'000;
   absl::Duration lock_timeout = absl::Seconds(1);  // of the table lock
 };
 
@@ -152,6 +155,24 @@ class LeaseTable final : public ForkParticipant {
     return header_->generation.load(std::memory_order_acquire);
   }
 
+  // --- Rate limits
+
+  // Find, Look and Swap of it need no lock.
+  const RateTable& rates() const noexcept { return rates_; }
+  // A hash of the key that is the same in every process, and with it the tag of one of its limits:
+  // `limit_hash` is a hash of what tells that from the key's others.
+  std::uint64_t RateKeyOf(std::string_view key_id) const noexcept;
+  static std::uint64_t RateTagOf(std::uint64_t rate_key, std::uint64_t limit_hash) noexcept {
+    // The multiplier and the shifts of MurmurHash3's 64-bit finalizer.
+    std::uint64_t tag = (rate_key ^ limit_hash) * 0xFF51AFD7ED558CCDu;
+    tag = (tag ^ (tag >> 33)) * 0xC4CEB9FE1A85EC53u;
+    tag ^= tag >> 33;
+    return tag == 0 ? 1 : tag;
+  }
+  // RateTable::Claim under the table lock. Errors as there, and Unavailable: the lock was not to be
+  // had in time.
+  absl::StatusOr<RateClaimed> ClaimRate(const RateClaim& claim, RateFreeAt free_at);
+
   // --- Slots: under the table lock. Unavailable: it was not to be had in time. Aborted: the slot
   // still carries a period that has ended: settle, and call again.
 
@@ -220,6 +241,7 @@ class LeaseTable final : public ForkParticipant {
   // All of these: REQUIRES the table lock.
   void Recover();
   void FinishIntent();
+  void NameSlot(const SlotIntent& intent);
   void WriteIntent(const SlotIntent& intent);
   bool CloseSlot(const SlotIntent& intent, std::uint64_t exactly);
   void ChangeSlot(std::uint64_t slot, const SlotAim& aim);
@@ -244,6 +266,7 @@ class LeaseTable final : public ForkParticipant {
 
   const LeaseTableOptions options_;
   LeaseMemory memory_;
+  RateTable rates_;
   LeaseLock commit_lock_;
   LeaseLock table_lock_;
   LeaseHeader* header_ = nullptr;
@@ -251,6 +274,7 @@ class LeaseTable final : public ForkParticipant {
   HotSlot* hot_ = nullptr;
   ColdSlot* cold_ = nullptr;
   std::uint64_t slots_max_ = 0;
+  std::uint64_t rates_max_ = 0;
   // Slots that are allocated, as far as this process knows: at least those that it was ever told.
   std::atomic<std::uint64_t> slots_known_ = 0;
 };

@@ -181,8 +181,8 @@ bool SpendOne(LeaseTable& table, std::size_t subject, std::atomic<std::int64_t>&
     const SpendAnswer answer =
         table.TrySpend(ref, {.cost = 1, .now_ms = now_ms, .generation = table.generation()});
     if (answer.code == SpendCode::kSpent) {
-      const auto period = static_cast<std::size_t>((answer.period.end_ms() - kStart) / kPeriodMs - 1);
-      world->acknowledged[subject][period].fetch_add(1);
+      const std::int64_t end = (answer.period.end_ms() - kStart) / kPeriodMs;
+      world->acknowledged[subject][static_cast<std::size_t>(end - 1)].fetch_add(1);
     }
     spending = 0;
     code = answer.code;

@@ -1085,8 +1085,8 @@ TEST_CASE("a subject whose slot was reused begins again from the store, and its 
   OnBothKinds([](LeaseTable& table, const std::string&) {
     FillSlots(table, kSlotsMin, kStart);
     const SlotRef old = MustSlot(table, "k:0", AimOf({.limit = 100}));
-    SlotTarget unknown{.subject = "k:new", .owner_id = "acme", .aim = AimOf({.limit = 100})};
-    const auto before = table.Find(unknown);
+    const SlotTarget first{.subject = "k:0", .owner_id = "acme", .aim = AimOf({.limit = 100})};
+    const auto before = table.Find(first);
     REQUIRE(before.ok());
     CHECK(!before->counted_before);
     SettleAll(table);
@@ -1104,8 +1104,8 @@ TEST_CASE("a subject whose slot was reused begins again from the store, and its 
     REQUIRE(found.ok());
     CHECK(!found->ref.has_value());
     CHECK(found->counted_before);
-    // Who asked the store before a slot was reused may have asked too early.
-    const auto begun = table.Begin(unknown, before->reuses);
+    // Who asked the store before its slot was reused may have asked too early.
+    const auto begun = table.Begin(target, before->reuses);
     REQUIRE(begun.ok());
     CHECK(!begun->has_value());
   });
