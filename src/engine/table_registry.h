@@ -18,7 +18,8 @@
 
 namespace throttl::internal {
 
-// Opens it with the sizes that `options` gives, or finds the one that another engine has. Errors: those of LeaseTable::Open.
+// Opens it with the sizes that `options` gives, or finds the one that another engine has. Errors:
+// those of LeaseTable::Open.
 absl::StatusOr<std::shared_ptr<LeaseTable>> TableOf(const std::shared_ptr<QuotaStore>& store,
                                                     const EngineOptions& options);
 
