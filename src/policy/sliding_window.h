@@ -5,10 +5,12 @@
 // that the sliding window still overlaps: estimate = ceil(previous * (window - elapsed) / window) +
 // current. A request fits iff estimate + cost <= limit. At a boundary the estimate does not jump.
 //
-// Against an exact log: the units admitted in any span as long as the window are at most
-// 2 * limit - 1, which needs a previous window whose units all came at its end. Within a window of
-// the clock, and in any span before which the units came evenly, it is the limit. The measured
-// excess of several kinds of traffic stands in tests/policy/sliding_window_test.cc.
+// Against an exact log: in any span as long as the window at most 2 * limit - 1 units are admitted.
+// Proof: a span meets two windows of the clock at most. If C are admitted in the first one, and the
+// last of the span comes `elapsed` into the second one, then the second has had at most limit -
+// ceil(C * (window - elapsed) / window) by then, which is less than the limit where C is not 0. It
+// takes C = limit units at the very end of a window, and then all that is allowed. The excess of
+// several kinds of traffic was measured: tests/policy/sliding_window_test.cc.
 //
 // The word, from the top: one bit that is always 0, the number of the current window modulo 2^15,
 // 24 bits of previous and 24 bits of current units. A word without units is empty, whatever its
