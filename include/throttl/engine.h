@@ -89,6 +89,7 @@ struct EngineOptions {
 struct EngineStats {
   std::int64_t allowed = 0;
   std::int64_t refused = 0;
+  std::int64_t shadow_refusals = 0;  // requests that a shadow rate limit would have refused
   std::int64_t key_cache_misses = 0;
   std::int64_t settles = 0;
   std::int64_t settle_failures = 0;

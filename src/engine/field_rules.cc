@@ -34,11 +34,14 @@ constexpr std::size_t kCursorBytesMax = 1024;
 constexpr std::size_t kScopesMax = 64;
 constexpr std::size_t kAddressesMax = 64;
 constexpr std::int32_t kAlertPercentMax = 1000;
+constexpr std::int32_t kSoftPercentMax = 1000;
 constexpr std::int32_t kPageSizeMax = 1000;
 constexpr std::int64_t kTableSizeMax = std::int64_t{1} << 30;
 constexpr absl::Duration kOverlapMax = absl::Hours(24 * 400);
 constexpr absl::Duration kWindowMin = absl::Milliseconds(1);
 constexpr absl::Duration kWindowMax = absl::Hours(24 * 31);
+// Ten years. Added to the time since 1970 it stays below 2^62 nanoseconds until the year 2106.
+constexpr absl::Duration kBurstReturnMax = absl::Hours(24 * 3650);
 constexpr absl::Duration kSettleIntervalMin = absl::Milliseconds(10);
 constexpr absl::Duration kSettleIntervalMax = absl::Seconds(60);
 constexpr absl::Duration kHistoryKeptMin = absl::Hours(24);
@@ -154,18 +157,53 @@ absl::Status CheckExpiry(absl::Time expires_at) {
                     "the years 1970 to 9999 are allowed");
 }
 
+absl::Status CheckWindow(absl::Duration window) {
+  THROTTL_RETURN_IF_ERROR(CheckDuration("window", window, {.min = kWindowMin, .max = kWindowMax}));
+  if (window == absl::Floor(window, absl::Milliseconds(1))) return absl::OkStatus();
+  return FieldError("window", absl::FormatDuration(window), "whole milliseconds are required");
+}
+
+// REQUIRES: the window is checked.
+absl::Status CheckUnitsOfWindow(const RateLimit& limit) {
+  const std::int64_t max = absl::ToInt64Milliseconds(limit.window) * (kRatePerSecondMax / 1000);
+  if (limit.limit < 1 || limit.limit > max) {
+    return FieldError(
+        "limit", absl::StrCat(limit.limit),
+        absl::StrCat("1 to ", max, " are allowed in ", absl::FormatDuration(limit.window), ", ",
+                     kRatePerSecondMax, " a second"));
+  }
+  if (limit.algorithm == RateAlgorithm::kSlidingWindow && limit.limit > kSlidingWindowLimitMax) {
+    return FieldError(
+        "limit", absl::StrCat(limit.limit),
+        absl::StrCat("at most ", kSlidingWindowLimitMax, " is allowed with kSlidingWindow"));
+  }
+  return absl::OkStatus();
+}
+
+// REQUIRES: the limit and the window are checked. The limit itself is always a good burst.
+absl::Status CheckBurst(const RateLimit& limit) {
+  if (!limit.burst.has_value()) return absl::OkStatus();
+  if (limit.algorithm == RateAlgorithm::kSlidingWindow) {
+    return FieldError("burst", absl::StrCat(*limit.burst), "kSlidingWindow has none");
+  }
+  const std::int64_t unit_ns =
+      (absl::ToInt64Nanoseconds(limit.window) + limit.limit - 1) / limit.limit;
+  const std::int64_t max = std::min(kLimitMax, absl::ToInt64Nanoseconds(kBurstReturnMax) / unit_ns);
+  if (*limit.burst >= 1 && *limit.burst <= max) return absl::OkStatus();
+  return FieldError("burst", absl::StrCat(*limit.burst),
+                    absl::StrCat("1 to ", max, " are allowed with ", limit.limit, " in ",
+                                 absl::FormatDuration(limit.window)));
+}
+
 absl::Status CheckRateLimit(const RateLimit& limit) {
   THROTTL_RETURN_IF_ERROR(CheckName("name", limit.name, kRateLimitNameBytesMax));
-  THROTTL_RETURN_IF_ERROR(CheckInteger("limit", limit.limit, {.min = 1, .max = kLimitMax}));
   THROTTL_RETURN_IF_ERROR(
-      CheckDuration("window", limit.window, {.min = kWindowMin, .max = kWindowMax}));
-  if (limit.window != absl::Floor(limit.window, absl::Milliseconds(1))) {
-    return FieldError("window", absl::FormatDuration(limit.window),
-                      "whole milliseconds are required");
-  }
-  if (limit.burst.has_value()) {
-    THROTTL_RETURN_IF_ERROR(CheckInteger("burst", *limit.burst, {.min = 1, .max = kLimitMax}));
-  }
+      CheckInteger("algorithm", static_cast<std::int64_t>(limit.algorithm), {.min = 1, .max = 2}));
+  THROTTL_RETURN_IF_ERROR(
+      CheckInteger("counts", static_cast<std::int64_t>(limit.counts), {.min = 1, .max = 2}));
+  THROTTL_RETURN_IF_ERROR(CheckWindow(limit.window));
+  THROTTL_RETURN_IF_ERROR(CheckUnitsOfWindow(limit));
+  THROTTL_RETURN_IF_ERROR(CheckBurst(limit));
   return CheckEndpointPattern(limit.endpoint);
 }
 
@@ -182,6 +220,17 @@ absl::Status CheckRateLimits(const std::vector<RateLimit>& limits) {
     }
   }
   return absl::OkStatus();
+}
+
+// REQUIRES: the limit is checked.
+absl::Status CheckSoftPercent(const Quota& quota) {
+  THROTTL_RETURN_IF_ERROR(
+      CheckInteger("soft_percent", quota.soft_percent, {.min = 0, .max = kSoftPercentMax}));
+  const std::int64_t with_soft = quota.limit * (100 + std::int64_t{quota.soft_percent}) / 100;
+  if (with_soft <= kLimitMax) return absl::OkStatus();
+  return FieldError("soft_percent", absl::StrCat(quota.soft_percent),
+                    absl::StrCat("which makes ", with_soft, " of limit ", quota.limit, ", at most ",
+                                 kLimitMax, " are allowed"));
 }
 
 absl::Status CheckAlertPercents(const std::vector<std::int32_t>& percents) {
@@ -245,6 +294,7 @@ absl::Status CheckPlanId(std::string_view plan_id) {
 
 absl::Status CheckQuota(const Quota& quota, QuotaHolder holder) {
   THROTTL_RETURN_IF_ERROR(CheckInteger("limit", quota.limit, {.min = 0, .max = kLimitMax}));
+  THROTTL_RETURN_IF_ERROR(CheckSoftPercent(quota));
   THROTTL_RETURN_IF_ERROR(
       QuotaCalendar::Create(quota.period, quota.anchor_day, quota.time_zone).status());
   THROTTL_RETURN_IF_ERROR(

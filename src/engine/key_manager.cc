@@ -34,19 +34,6 @@ absl::Status IsRevoked(std::string_view key_id) {
 
 // The settings that differ, by name, for the event.
 std::vector<std::string> ChangedSettings(const Key& before, const Key& after) {
-  const auto same_quota = [](const std::optional<Quota>& a, const std::optional<Quota>& b) {
-    if (a.has_value() != b.has_value()) return false;
-    return !a.has_value() ||
-           (a->limit == b->limit && a->period == b->period && a->anchor_day == b->anchor_day &&
-            a->time_zone == b->time_zone && a->scope == b->scope);
-  };
-  const auto same_limits = [](const std::vector<RateLimit>& a, const std::vector<RateLimit>& b) {
-    return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                      [](const RateLimit& x, const RateLimit& y) {
-                        return x.name == y.name && x.limit == y.limit && x.window == y.window &&
-                               x.burst == y.burst && x.endpoint == y.endpoint;
-                      });
-  };
   std::vector<std::string> changed;
   const auto note = [&changed](bool same, const char* name) {
     if (!same) changed.emplace_back(name);
@@ -57,8 +44,8 @@ std::vector<std::string> ChangedSettings(const Key& before, const Key& after) {
   note(before.expires_at == after.expires_at, "expires_at");
   note(before.scopes == after.scopes, "scopes");
   note(before.addresses == after.addresses, "addresses");
-  note(same_quota(before.quota, after.quota), "quota");
-  note(same_limits(before.rate_limits, after.rate_limits), "rate_limits");
+  note(before.quota == after.quota, "quota");
+  note(before.rate_limits == after.rate_limits, "rate_limits");
   note(before.metadata == after.metadata, "metadata");
   note(before.secret_prefix == after.secret_prefix, "secret_prefix");
   return changed;

@@ -142,6 +142,20 @@ std::vector<BadNumber> BadNumbers() {
                      k.rate_limits = {{.name = "a", .limit = 1, .burst = limit}};
                    }});
   }
+  for (const std::int32_t percent : {-1, 1001, INT32_MAX, INT32_MIN}) {
+    bad.push_back({"quota.soft_percent",
+                   [percent](Key& k) { k.quota = Quota{.limit = 1, .soft_percent = percent}; }});
+  }
+  for (const int value : {0, 3, 255}) {
+    bad.push_back({"rate_limits[0].algorithm", [value](Key& k) {
+                     const auto algorithm = static_cast<RateAlgorithm>(value);
+                     k.rate_limits = {{.name = "a", .limit = 1, .algorithm = algorithm}};
+                   }});
+    bad.push_back({"rate_limits[0].counts", [value](Key& k) {
+                     const auto counts = static_cast<RateCost>(value);
+                     k.rate_limits = {{.name = "a", .limit = 1, .counts = counts}};
+                   }});
+  }
   for (const std::int32_t day : {0, -1, 32, INT32_MAX}) {
     bad.push_back(
         {"quota.anchor_day", [day](Key& k) { k.quota = Quota{.limit = 1, .anchor_day = day}; }});

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <functional>
 #include <set>
 #include <string>
 #include <thread>
@@ -153,6 +154,46 @@ TEST_CASE("an update with an old version is Aborted and changes nothing") {
     CHECK(absl::IsAborted(t.engine().UpdateKey(key).status()));
     CHECK(t.State() == before);
     CHECK(t.Events().back().data == R"({"version":2,"changed":["name"]})");
+  });
+}
+
+TEST_CASE("an update of any one field of a quota or rate limit is stored and told") {
+  const std::vector<std::function<void(Key&)>> changes = {
+      [](Key& k) { k.quota->limit = 11; },
+      [](Key& k) { k.quota->period = Period::kDay; },
+      [](Key& k) { k.quota->anchor_day = 2; },
+      [](Key& k) { k.quota->time_zone = "Europe/Berlin"; },
+      [](Key& k) { k.quota->soft_percent = 20; },
+      [](Key& k) { k.quota.reset(); },
+      [](Key& k) { k.rate_limits[0].name = "other"; },
+      [](Key& k) { k.rate_limits[0].limit = 21; },
+      [](Key& k) { k.rate_limits[0].window = absl::Milliseconds(7); },
+      [](Key& k) { k.rate_limits[0].burst = 20; },
+      [](Key& k) { k.rate_limits[0].endpoint = "/v1"; },
+      [](Key& k) { k.rate_limits[0].algorithm = RateAlgorithm::kSlidingWindow; },
+      [](Key& k) { k.rate_limits[0].counts = RateCost::kRequests; },
+      [](Key& k) { k.rate_limits[0].shadow = true; },
+      [](Key& k) { k.rate_limits.clear(); },
+  };
+  constexpr std::size_t kOfQuota = 6;
+  ForEachStore([&](EngineUnderTest& t) {
+    for (std::size_t i = 0; i < changes.size(); ++i) {
+      CAPTURE(i);
+      const auto issued = t.engine().CreateKey({.owner_id = "acme",
+                                                .quota = Quota{.limit = 10},
+                                                .rate_limits = {{.name = "calls", .limit = 20}}});
+      REQUIRE(issued.ok());
+      Key key = issued->key;
+      changes[i](key);
+      REQUIRE(t.engine().UpdateKey(key).ok());
+      CHECK(t.Events().back().data == (i < kOfQuota
+                                           ? R"({"version":2,"changed":["quota"]})"
+                                           : R"({"version":2,"changed":["rate_limits"]})"));
+      const auto stored = t.engine().GetKey(key.id);
+      REQUIRE(stored.ok());
+      CHECK(stored->quota == key.quota);
+      CHECK(stored->rate_limits == key.rate_limits);
+    }
   });
 }
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <limits>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -269,17 +270,150 @@ TEST_CASE("a quota's period, anchor, zone and scope are checked") {
         "quota.scope is kOwner, a key's own quota can only have kKey");
 }
 
-TEST_CASE("a rate limit's limit, burst, window and endpoint are checked") {
-  const std::string bound = ", 1 to 281474976710655 are allowed";
-  CHECK(WithRateLimit([](RateLimit& r) { r.limit = 1; }) == "OK");
-  CHECK(WithRateLimit([](RateLimit& r) { r.limit = kLimitMax; }) == "OK");
-  CHECK(WithRateLimit([](RateLimit& r) { r.limit = 0; }) == "rate_limits[0].limit is 0" + bound);
-  CHECK(WithRateLimit([](RateLimit& r) { r.limit = kLimitMax + 1; }) ==
-        "rate_limits[0].limit is 281474976710656" + bound);
-  CHECK(WithRateLimit([](RateLimit& r) { r.burst = kLimitMax; }) == "OK");
-  CHECK(WithRateLimit([](RateLimit& r) { r.burst = 0; }) == "rate_limits[0].burst is 0" + bound);
-  CHECK(WithRateLimit([](RateLimit& r) { r.burst = kLimitMax + 1; }) ==
-        "rate_limits[0].burst is 281474976710656" + bound);
+TEST_CASE("soft_percent is 0 to 1000, and the limit with it is at most 2^48 - 1") {
+  const auto soft = [](std::int64_t limit, std::int32_t percent) {
+    return WithQuota([&](Quota& q) {
+      q.limit = limit;
+      q.soft_percent = percent;
+    });
+  };
+  const std::string bound = ", 0 to 1000 are allowed";
+  CHECK(soft(100, 1) == "OK");
+  CHECK(soft(100, 1000) == "OK");
+  CHECK(soft(0, 1000) == "OK");
+  CHECK(soft(100, -1) == "quota.soft_percent is -1" + bound);
+  CHECK(soft(100, 1001) == "quota.soft_percent is 1001" + bound);
+  CHECK(soft(100, INT32_MAX) == "quota.soft_percent is 2147483647" + bound);
+  // 25588634246423 is floor(kLimitMax / 11): with 1000 percent more it is kLimitMax - 2.
+  CHECK(soft(25'588'634'246'423, 1000) == "OK");
+  CHECK(soft(25'588'634'246'424, 1000) ==
+        "quota.soft_percent is 1000, which makes 281474976710664 of limit 25588634246424, at most "
+        "281474976710655 are allowed");
+  CHECK(soft(kLimitMax, 0) == "OK");
+  CHECK(soft(kLimitMax, 1) ==
+        "quota.soft_percent is 1, which makes 284289726477761 of limit 281474976710655, at most "
+        "281474976710655 are allowed");
+  CHECK(soft(kLimitMax, 1000).find("which makes 3096224743817205 of") != std::string::npos);
+  CHECK(WithKey([](Key& k) { k.quota->soft_percent = 1001; }) ==
+        "quota.soft_percent is 1001" + bound);
+}
+
+TEST_CASE("a rate limit's algorithm and what it counts are one of two") {
+  CHECK(WithRateLimit([](RateLimit& r) { r.algorithm = RateAlgorithm::kSlidingWindow; }) == "OK");
+  CHECK(WithRateLimit([](RateLimit& r) { r.counts = RateCost::kRequests; }) == "OK");
+  CHECK(WithRateLimit([](RateLimit& r) { r.shadow = true; }) == "OK");
+  for (const int value : {0, 3, 255}) {
+    const std::string is = absl::StrCat(" is ", value, ", 1 to 2 are allowed");
+    CHECK(WithRateLimit([&](RateLimit& r) { r.algorithm = static_cast<RateAlgorithm>(value); }) ==
+          "rate_limits[0].algorithm" + is);
+    CHECK(WithRateLimit([&](RateLimit& r) { r.counts = static_cast<RateCost>(value); }) ==
+          "rate_limits[0].counts" + is);
+  }
+}
+
+TEST_CASE("a rate limit's units: 1 or more, and at most 1,000,000 a second") {
+  const auto limit = [](std::int64_t units, absl::Duration window) {
+    return WithRateLimit([&](RateLimit& r) {
+      r.limit = units;
+      r.window = window;
+    });
+  };
+  const auto bound = [](std::int64_t most, const std::string& window) {
+    return absl::StrCat(", 1 to ", most, " are allowed in ", window, ", 1000000 a second");
+  };
+  const std::string field = "rate_limits[0].limit is ";
+  CHECK(limit(1, absl::Hours(744)) == "OK");
+  CHECK(limit(1, absl::Milliseconds(1)) == "OK");
+  CHECK(limit(0, absl::Minutes(1)) == field + "0" + bound(60'000'000, "1m"));
+  CHECK(limit(-1, absl::Minutes(1)) == field + "-1" + bound(60'000'000, "1m"));
+  CHECK(limit(60'000'000, absl::Minutes(1)) == "OK");
+  CHECK(limit(60'000'001, absl::Minutes(1)) == field + "60000001" + bound(60'000'000, "1m"));
+  CHECK(limit(1000, absl::Milliseconds(1)) == "OK");
+  CHECK(limit(1001, absl::Milliseconds(1)) == field + "1001" + bound(1000, "1ms"));
+  CHECK(limit(2'678'400'000'000, absl::Hours(744)) == "OK");
+  CHECK(limit(2'678'400'000'001, absl::Hours(744)) ==
+        field + "2678400000001" + bound(2'678'400'000'000, "744h"));
+  CHECK(limit(std::numeric_limits<std::int64_t>::max(), absl::Minutes(1)) ==
+        field + "9223372036854775807" + bound(60'000'000, "1m"));
+}
+
+TEST_CASE("a sliding window has at most 2^24 - 1 units, and no burst") {
+  const auto sliding = [](std::int64_t units, std::optional<std::int64_t> burst) {
+    return WithRateLimit([&](RateLimit& r) {
+      r.algorithm = RateAlgorithm::kSlidingWindow;
+      r.limit = units;
+      r.burst = burst;
+    });
+  };
+  CHECK(sliding(16'777'215, std::nullopt) == "OK");
+  CHECK(sliding(16'777'216, std::nullopt) ==
+        "rate_limits[0].limit is 16777216, at most 16777215 is allowed with kSlidingWindow");
+  CHECK(sliding(20, 20) == "rate_limits[0].burst is 20, kSlidingWindow has none");
+  CHECK(WithRateLimit([](RateLimit& r) { r.limit = 16'777'216; }) == "OK");
+}
+
+TEST_CASE("a burst is 1 to 2^48 - 1, and comes back within 3,650 days") {
+  struct Units {
+    std::int64_t limit;
+    absl::Duration window;
+  };
+  const auto burst = [](const Units& units, std::int64_t value) {
+    return WithRateLimit([&](RateLimit& r) {
+      r.limit = units.limit;
+      r.window = units.window;
+      r.burst = value;
+    });
+  };
+  const std::string field = "rate_limits[0].burst is ";
+  const Units plain = {.limit = 20, .window = absl::Minutes(1)};  // a unit in 3 s
+  const std::string bound = ", 1 to 105120000 are allowed with 20 in 1m";
+  CHECK(burst(plain, 1) == "OK");
+  CHECK(burst(plain, 0) == field + "0" + bound);
+  CHECK(burst(plain, -1) == field + "-1" + bound);
+  CHECK(burst(plain, 105'120'000) == "OK");
+  CHECK(burst(plain, 105'120'001) == field + "105120001" + bound);
+  CHECK(burst(plain, std::numeric_limits<std::int64_t>::max()) ==
+        field + "9223372036854775807" + bound);
+  const Units slowest = {.limit = 1, .window = absl::Hours(744)};
+  CHECK(burst(slowest, 117) == "OK");
+  CHECK(burst(slowest, 118) == field + "118, 1 to 117 are allowed with 1 in 744h");
+  const Units fastest = {.limit = 1000, .window = absl::Milliseconds(1)};
+  CHECK(burst(fastest, kLimitMax) == "OK");
+  CHECK(burst(fastest, kLimitMax + 1) ==
+        field + "281474976710656, 1 to 281474976710655 are allowed with 1000 in 1ms");
+  // A unit in 333,333.3 ns counts as one in 333,334.
+  const Units uneven = {.limit = 3, .window = absl::Milliseconds(1)};
+  const std::int64_t most = 315'360'000'000'000'000 / 333'334;
+  CHECK(burst(uneven, most) == "OK");
+  CHECK(burst(uneven, most + 1).find(absl::StrCat("1 to ", most, " are")) != std::string::npos);
+}
+
+TEST_CASE("the times of every burst that is allowed, and now, add up to less than 2^62 ns") {
+  constexpr std::int64_t kNow = 4'102'444'800'000'000'000;  // the year 2100
+  constexpr std::int64_t kMost = std::int64_t{1} << 62;
+  for (const absl::Duration window :
+       {absl::Milliseconds(1), absl::Milliseconds(7), absl::Seconds(1), absl::Hours(744)}) {
+    const std::int64_t window_ns = absl::ToInt64Nanoseconds(window);
+    for (const std::int64_t limit :
+         {std::int64_t{1}, std::int64_t{3}, window_ns / 1001, window_ns / 1000}) {
+      const std::int64_t unit_ns = (window_ns + limit - 1) / limit;
+      std::int64_t allowed = 0;
+      for (std::int64_t step = std::int64_t{1} << 48; step > 0; step /= 2) {
+        const std::string message = WithRateLimit([&](RateLimit& r) {
+          r.limit = limit;
+          r.window = window;
+          r.burst = allowed + step;
+        });
+        if (message == "OK") allowed += step;
+      }
+      CAPTURE(limit);
+      CHECK(allowed >= limit);  // so the default is always good
+      CHECK(allowed <= (kMost - kNow) / unit_ns);
+    }
+  }
+}
+
+TEST_CASE("a rate limit's window and endpoint are checked") {
   CHECK(WithRateLimit([](RateLimit& r) { r.endpoint = "v1"; }) ==
         "rate_limits[0].endpoint is \"v1\", a path must start with '/'");
   const auto window = [](absl::Duration value) {
@@ -435,8 +569,9 @@ TEST_CASE("the bounds of the engine's options are kept") {
 
 TEST_CASE("seed plans are each checked, and their ids differ") {
   CHECK(WithOptions([](EngineOptions& o) { o.seed_plans.clear(); }) == "OK");
-  CHECK(WithOptions([](EngineOptions& o) { o.seed_plans[2].rate_limits[0].limit = 0; }) ==
-        "seed_plans[2].rate_limits[0].limit is 0, 1 to 281474976710655 are allowed");
+  CHECK(
+      WithOptions([](EngineOptions& o) { o.seed_plans[2].rate_limits[0].limit = 0; }) ==
+      "seed_plans[2].rate_limits[0].limit is 0, 1 to 60000000 are allowed in 1m, 1000000 a second");
   CHECK(WithOptions([](EngineOptions& o) { o.seed_plans[2].id = "free"; }) ==
         "seed_plans[2].id is \"free\", which an earlier plan has: ids must differ");
   CHECK(WithOptions([](EngineOptions& o) { o.seed_plans.assign(1001, GoodPlan()); }) ==

@@ -63,8 +63,13 @@ class History {
 void MakePlans(History& history) {
   history.Put(NewPlan("free"));
   Plan team = NewPlan("team");
-  team.quota = Quota{.limit = 200'000, .period = Period::kWeek, .scope = QuotaScope::kOwner};
-  team.rate_limits = {{.name = "search", .limit = 20, .endpoint = "GET /v1/search/**"},
+  team.quota = Quota{
+      .limit = 200'000, .period = Period::kWeek, .scope = QuotaScope::kOwner, .soft_percent = 10};
+  team.rate_limits = {{.name = "search",
+                       .limit = 20,
+                       .endpoint = "GET /v1/search/**",
+                       .algorithm = RateAlgorithm::kSlidingWindow,
+                       .counts = RateCost::kRequests},
                       {.name = "all", .limit = 600, .burst = 20}};
   history.Put(team);
   Plan open = NewPlan("open");
@@ -98,6 +103,8 @@ KeyRecord DamageKey(std::int64_t number) {
   if (number % 6 == 0) key.addresses = {"10.0.0.0/8", "2001:db8::/32"};
   if (number % 8 == 0) key.quota = Quota{.limit = 1000 + number, .period = Period::kDay};
   if (number % 9 == 0) key.rate_limits = {{.name = "own", .limit = 5, .burst = 50}};
+  if (number % 16 == 0) key.quota->soft_percent = 20;
+  if (number % 18 == 0) key.rate_limits.front().shadow = true;
   if (number % 10 == 0) key.metadata = std::string(3000, 'm');
   if (number % 11 == 0) record.secrets.at(0).pepper_version = 2;
   return record;

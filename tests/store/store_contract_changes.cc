@@ -173,6 +173,59 @@ void VersionsFollow(const StoreUnderTest& under) {
   CHECK(Must(store->ReadPlans()).size() == 1);
 }
 
+// What a plan and a key say alike.
+struct Limits {
+  Quota quota = {.limit = 10};
+  RateLimit rate_limit = {.name = "calls", .limit = 20};
+};
+
+// Values that differ from the default in one field, for each field.
+std::vector<Limits> OneFieldEach() {
+  return {
+      {.quota = {.limit = 11}},
+      {.quota = {.limit = 10, .period = Period::kDay}},
+      {.quota = {.limit = 10, .anchor_day = 2}},
+      {.quota = {.limit = 10, .time_zone = "Europe/Berlin"}},
+      {.quota = {.limit = 10, .scope = QuotaScope::kOwner}},
+      {.quota = {.limit = 10, .soft_percent = 20}},
+      {.rate_limit = {.name = "other", .limit = 20}},
+      {.rate_limit = {.name = "calls", .limit = 21}},
+      {.rate_limit = {.name = "calls", .limit = 20, .window = absl::Milliseconds(7)}},
+      {.rate_limit = {.name = "calls", .limit = 20, .burst = 20}},
+      {.rate_limit = {.name = "calls", .limit = 20, .endpoint = "/v1"}},
+      {.rate_limit = {.name = "calls", .limit = 20, .algorithm = RateAlgorithm::kSlidingWindow}},
+      {.rate_limit = {.name = "calls", .limit = 20, .counts = RateCost::kRequests}},
+      {.rate_limit = {.name = "calls", .limit = 20, .shadow = true}},
+  };
+}
+
+void EveryFieldIsReplaced(const StoreUnderTest& under) {
+  const auto store = under.open_new();
+  Plan plan = NewPlan("free");
+  KeyRecord record = NewKey("k1", "free");
+  std::int64_t version = 0;
+  // Between two fields all are the default, so that each is also taken back.
+  for (const Limits& changed : OneFieldEach()) {
+    for (const Limits& limits : {changed, Limits()}) {
+      ++version;
+      plan.version = version;
+      plan.quota = limits.quota;
+      plan.rate_limits = {limits.rate_limit};
+      record.key.version = version;
+      record.key.quota = limits.quota;
+      record.key.rate_limits = {limits.rate_limit};
+      MustApply(*store, {.put_plans = {plan}, .put_keys = {record}});
+      CAPTURE(Dump(plan));
+      const Plan stored = Must(store->ReadPlans()).at(0);
+      CHECK(stored.quota == plan.quota);
+      CHECK(stored.rate_limits == plan.rate_limits);
+      const Key key = Must(store->ReadKeys(std::vector<std::string>{"k1"})).at(0).key;
+      CHECK(key.quota == record.key.quota);
+      CHECK(key.rate_limits == record.key.rate_limits);
+    }
+  }
+}
+
 void WebhookVersions(const StoreUnderTest& under) {
   const auto store = under.open_new();
   if (absl::IsUnimplemented(store->ListWebhooks({}).status())) return Skip(under, "webhooks");
@@ -327,6 +380,7 @@ void MessagesHoldNoDigest(const StoreUnderTest& under) {
 std::span<const StorePromise> ChangePromises() {
   static constexpr std::array kPromises = {
       StorePromise{"Each method is atomic: all of it or nothing", &RefusedSetLeavesNothing},
+      StorePromise{"Writes all of `changes`", &EveryFieldIsReplaced},
       StorePromise{"Repeating a call, with the same arguments, after an unknown outcome has the "
                    "effect of one call (Apply)",
                    &RepeatedSet},

@@ -37,11 +37,26 @@ std::string Text(const std::vector<std::string>& texts) {
   return absl::StrCat("[", absl::StrJoin(escaped, ","), "]");
 }
 
+// Fields that came after version 2 of the SQLite schema: only what is not the default, so that the
+// golden texts of older versions hold.
+std::string NewerText(const Quota& quota) {
+  return quota.soft_percent == 0 ? "" : absl::StrCat(" soft ", quota.soft_percent);
+}
+
+std::string NewerText(const RateLimit& limit) {
+  if (limit.algorithm == RateAlgorithm::kGcra && limit.counts == RateCost::kUnits &&
+      !limit.shadow) {
+    return "";
+  }
+  return absl::StrCat(" ", static_cast<int>(limit.algorithm), " ", static_cast<int>(limit.counts),
+                      limit.shadow ? " shadow" : "");
+}
+
 std::string Text(const std::optional<Quota>& quota) {
   if (!quota.has_value()) return "none";
   return absl::StrCat("{", quota->limit, " ", static_cast<int>(quota->period), " ",
                       quota->anchor_day, " ", Text(quota->time_zone), " ",
-                      static_cast<int>(quota->scope), "}");
+                      static_cast<int>(quota->scope), NewerText(*quota), "}");
 }
 
 std::string Text(const std::vector<RateLimit>& limits) {
@@ -49,7 +64,7 @@ std::string Text(const std::vector<RateLimit>& limits) {
   for (const RateLimit& limit : limits) {
     absl::StrAppend(&text, "{", Text(limit.name), " ", limit.limit, " ",
                     absl::FormatDuration(limit.window), " ", Text(limit.burst), " ",
-                    Text(limit.endpoint), "}");
+                    Text(limit.endpoint), NewerText(limit), "}");
   }
   return text;
 }

@@ -298,10 +298,16 @@ KeyRecord FullKey() {
   key.quota = Quota{.limit = kLimitMax,
                     .period = Period::kYear,
                     .anchor_day = 31,
-                    .time_zone = "America/Argentina/ComodRivadavia"};
-  key.rate_limits = {
-      {.name = "x", .limit = kLimitMax, .window = absl::Milliseconds(1), .burst = 1},
-      {.name = HardText(31), .limit = 1, .window = absl::Hours(744), .endpoint = HardText(1024)}};
+                    .time_zone = "America/Argentina/ComodRivadavia",
+                    .soft_percent = 1000};
+  key.rate_limits = {{.name = "x", .limit = kLimitMax, .window = absl::Milliseconds(1), .burst = 1},
+                     {.name = HardText(31),
+                      .limit = 1,
+                      .window = absl::Hours(744),
+                      .endpoint = HardText(1024),
+                      .algorithm = RateAlgorithm::kSlidingWindow,
+                      .counts = RateCost::kRequests,
+                      .shadow = true}};
   key.metadata = HardText(4096);
   key.secret_prefix = HardText(32);
   key.created_at = absl::FromUnixMillis(1767225600001);
@@ -322,7 +328,8 @@ Plan FullPlan() {
                      .period = Period::kWeek,
                      .anchor_day = 7,
                      .time_zone = HardText(64),
-                     .scope = QuotaScope::kOwner};
+                     .scope = QuotaScope::kOwner,
+                     .soft_percent = 1};
   plan.rate_limits = FullKey().key.rate_limits;
   plan.alert_percents = {1, 2, 3, 4, 5, 6, 7, 1000};
   return plan;

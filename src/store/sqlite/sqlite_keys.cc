@@ -15,8 +15,9 @@ namespace {
 // The columns of api_key that ReadKeyRow reads, in its order.
 #define THROTTL_KEY_COLUMNS                                                                \
   "id, version, owner_id, plan_id, name, enabled, expires_at, quota_limit, quota_period, " \
-  "quota_anchor_day, quota_time_zone, quota_scope, metadata, secret_prefix, created_at, "  \
-  "revoked_at, last_used_at, detector_state, text_count, rate_limit_count, checksum"
+  "quota_anchor_day, quota_time_zone, quota_scope, quota_soft_percent, metadata, "         \
+  "secret_prefix, created_at, revoked_at, last_used_at, detector_state, text_count, "      \
+  "rate_limit_count, checksum"
 
 enum class TextKind : std::int32_t { kScope = 1, kAddress = 2 };
 
@@ -36,17 +37,17 @@ KeyRow ReadKeyRow(const SqliteStatement& read) {
                     .enabled = read.Int(5) != 0,
                     .expires_at = FromMillis(read.OptionalInt(6)),
                     .quota = ReadQuota(read, 7),
-                    .metadata = read.Text(12),
-                    .secret_prefix = read.Text(13),
+                    .metadata = read.Text(13),
+                    .secret_prefix = read.Text(14),
                     .id = read.Text(0),
-                    .created_at = absl::FromUnixMillis(read.Int(14)),
-                    .revoked_at = FromMillis(read.OptionalInt(15)),
-                    .last_used_at = FromMillis(read.OptionalInt(16)),
+                    .created_at = absl::FromUnixMillis(read.Int(15)),
+                    .revoked_at = FromMillis(read.OptionalInt(16)),
+                    .last_used_at = FromMillis(read.OptionalInt(17)),
                     .version = read.Int(1)};
-  row.record.detector_state = std::string(read.Blob(17));
-  row.text_count = read.Int(18);
-  row.rate_limit_count = read.Int(19);
-  row.checksum = read.Int(20);
+  row.record.detector_state = std::string(read.Blob(18));
+  row.text_count = read.Int(19);
+  row.rate_limit_count = read.Int(20);
+  row.checksum = read.Int(21);
   return row;
 }
 
@@ -193,9 +194,10 @@ absl::Status WriteRow(SqliteConnection& db, const KeyRecord& record) {
     SqliteStatement write(
         db,
         "INSERT INTO api_key(version, owner_id, plan_id, name, enabled, expires_at, quota_limit, "
-        "quota_period, quota_anchor_day, quota_time_zone, quota_scope, metadata, secret_prefix, "
-        "created_at, revoked_at, text_count, rate_limit_count, checksum, id) "
-        "VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+        "quota_period, quota_anchor_day, quota_time_zone, quota_scope, quota_soft_percent, "
+        "metadata, "
+        "secret_prefix, created_at, revoked_at, text_count, rate_limit_count, checksum, id) "
+        "VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
         "ON CONFLICT(id) DO NOTHING");
     BindKey(write, record);
     THROTTL_RETURN_IF_ERROR(write.Finish());
@@ -206,9 +208,9 @@ absl::Status WriteRow(SqliteConnection& db, const KeyRecord& record) {
       db,
       "UPDATE api_key SET version = ?1, owner_id = ?2, plan_id = ?3, name = ?4, enabled = ?5, "
       "expires_at = ?6, quota_limit = ?7, quota_period = ?8, quota_anchor_day = ?9, "
-      "quota_time_zone = ?10, quota_scope = ?11, metadata = ?12, secret_prefix = ?13, "
-      "created_at = ?14, revoked_at = ?15, text_count = ?16, rate_limit_count = ?17, "
-      "checksum = ?18 WHERE id = ?19 AND version = ?1 - 1");
+      "quota_time_zone = ?10, quota_scope = ?11, quota_soft_percent = ?12, metadata = ?13, "
+      "secret_prefix = ?14, created_at = ?15, revoked_at = ?16, text_count = ?17, "
+      "rate_limit_count = ?18, checksum = ?19 WHERE id = ?20 AND version = ?1 - 1");
   BindKey(write, record);
   THROTTL_RETURN_IF_ERROR(write.Finish());
   if (db.changes() != 0) return absl::OkStatus();

@@ -35,16 +35,16 @@ absl::StatusOr<std::vector<Plan>> SqliteReadPlans(SqliteConnection& db) {
   std::vector<Plan> plans;
   SqliteStatement read(db,
                        "SELECT id, version, name, quota_limit, quota_period, quota_anchor_day, "
-                       "quota_time_zone, quota_scope, alert_percents, checksum "
-                       "FROM plan ORDER BY id");
+                       "quota_time_zone, quota_scope, quota_soft_percent, alert_percents, "
+                       "checksum FROM plan ORDER BY id");
   while (read.Step()) {
     Plan plan{.id = read.Text(0),
               .name = read.Text(2),
               .quota = ReadQuota(read, 3),
-              .alert_percents = ParsePercents(read.Text(8)),
+              .alert_percents = ParsePercents(read.Text(9)),
               .version = read.Int(1)};
     THROTTL_ASSIGN_OR_RETURN(plan.rate_limits, ReadRateLimits(db, RateLimitsOf::kPlan, plan.id));
-    if (PlanChecksum(plan) != read.Int(9)) {
+    if (PlanChecksum(plan) != read.Int(10)) {
       return absl::DataLossError(
           absl::StrCat("plan \"", plan.id, "\" does not match its checksum in the database"));
     }
@@ -59,8 +59,9 @@ absl::Status SqlitePutPlan(SqliteConnection& db, const Plan& plan) {
   if (plan.version == 1) {
     SqliteStatement write(db,
                           "INSERT INTO plan(version, name, quota_limit, quota_period, "
-                          "quota_anchor_day, quota_time_zone, quota_scope, alert_percents, "
-                          "checksum, id) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+                          "quota_anchor_day, quota_time_zone, quota_scope, quota_soft_percent, "
+                          "alert_percents, checksum, id) "
+                          "VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
                           "ON CONFLICT(id) DO NOTHING");
     BindPlan(write, plan, percents);
     THROTTL_RETURN_IF_ERROR(write.Finish());
@@ -68,8 +69,8 @@ absl::Status SqlitePutPlan(SqliteConnection& db, const Plan& plan) {
     SqliteStatement write(db,
                           "UPDATE plan SET version = ?1, name = ?2, quota_limit = ?3, "
                           "quota_period = ?4, quota_anchor_day = ?5, quota_time_zone = ?6, "
-                          "quota_scope = ?7, alert_percents = ?8, checksum = ?9 "
-                          "WHERE id = ?10 AND version = ?1 - 1");
+                          "quota_scope = ?7, quota_soft_percent = ?8, alert_percents = ?9, "
+                          "checksum = ?10 WHERE id = ?11 AND version = ?1 - 1");
     BindPlan(write, plan, percents);
     THROTTL_RETURN_IF_ERROR(write.Finish());
   }

@@ -1,5 +1,6 @@
 #include "src/store/sqlite/sqlite_record_parts.h"
 
+#include <algorithm>
 #include <bit>
 #include <string>
 
@@ -30,6 +31,26 @@ void AddRateLimits(Checksum& sum, const std::vector<RateLimit>& limits) {
   }
 }
 
+// What version 3 of the schema has added, after all that version 2 had: nothing if all of it is the
+// default, so that the checksums of version 2 still match.
+void AddVersion3(Checksum& sum, const std::optional<Quota>& quota,
+                 const std::vector<RateLimit>& limits) {
+  const RateLimit plain;
+  const bool limits_are_plain =
+      std::all_of(limits.begin(), limits.end(), [&plain](const RateLimit& limit) {
+        return limit.algorithm == plain.algorithm && limit.counts == plain.counts &&
+               limit.shadow == plain.shadow;
+      });
+  const std::int32_t soft_percent = quota.value_or(Quota()).soft_percent;
+  if (limits_are_plain && soft_percent == 0) return;
+  sum.Add(std::int64_t{soft_percent});
+  for (const RateLimit& limit : limits) {
+    sum.Add(static_cast<std::int64_t>(limit.algorithm));
+    sum.Add(static_cast<std::int64_t>(limit.counts));
+    sum.Add(std::int64_t{limit.shadow});
+  }
+}
+
 void AddTexts(Checksum& sum, const std::vector<std::string>& texts) {
   sum.Add(static_cast<std::int64_t>(texts.size()));
   for (const std::string& text : texts) sum.Add(text);
@@ -49,14 +70,15 @@ std::optional<absl::Time> FromMillis(const std::optional<std::int64_t>& millis) 
 
 void BindQuota(SqliteStatement& write, const std::optional<Quota>& quota) {
   if (!quota.has_value()) {
-    write.Bind(std::optional<std::int64_t>()).Bind(0).Bind(0).Bind("").Bind(0);
+    write.Bind(std::optional<std::int64_t>()).Bind(0).Bind(0).Bind("").Bind(0).Bind(0);
     return;
   }
   write.Bind(quota->limit)
       .Bind(static_cast<std::int64_t>(quota->period))
       .Bind(quota->anchor_day)
       .Bind(quota->time_zone)
-      .Bind(static_cast<std::int64_t>(quota->scope));
+      .Bind(static_cast<std::int64_t>(quota->scope))
+      .Bind(quota->soft_percent);
 }
 
 std::optional<Quota> ReadQuota(const SqliteStatement& read, int first_column) {
@@ -66,14 +88,15 @@ std::optional<Quota> ReadQuota(const SqliteStatement& read, int first_column) {
                .period = static_cast<Period>(read.Int(first_column + 1)),
                .anchor_day = read.Int32(first_column + 2),
                .time_zone = read.Text(first_column + 3),
-               .scope = static_cast<QuotaScope>(read.Int(first_column + 4))};
+               .scope = static_cast<QuotaScope>(read.Int(first_column + 4)),
+               .soft_percent = read.Int32(first_column + 5)};
 }
 
 absl::StatusOr<std::vector<RateLimit>> ReadRateLimits(SqliteConnection& db, RateLimitsOf of,
                                                       std::string_view parent_id) {
   SqliteStatement read(db,
-                       "SELECT name, unit_limit, window_ns, burst, endpoint FROM rate_limit "
-                       "WHERE of = ? AND parent_id = ? ORDER BY position");
+                       "SELECT name, unit_limit, window_ns, burst, endpoint, algorithm, counts, "
+                       "shadow FROM rate_limit WHERE of = ? AND parent_id = ? ORDER BY position");
   read.Bind(static_cast<std::int32_t>(of)).Bind(parent_id);
   std::vector<RateLimit> limits;
   while (read.Step()) {
@@ -81,7 +104,10 @@ absl::StatusOr<std::vector<RateLimit>> ReadRateLimits(SqliteConnection& db, Rate
                       .limit = read.Int(1),
                       .window = absl::Nanoseconds(read.Int(2)),
                       .burst = read.OptionalInt(3),
-                      .endpoint = read.Text(4)});
+                      .endpoint = read.Text(4),
+                      .algorithm = static_cast<RateAlgorithm>(read.Int(5)),
+                      .counts = static_cast<RateCost>(read.Int(6)),
+                      .shadow = read.Int(7) != 0});
   }
   THROTTL_RETURN_IF_ERROR(read.status());
   return limits;
@@ -96,7 +122,10 @@ absl::Status WriteRateLimits(SqliteConnection& db, RateLimitsOf of, std::string_
   }
   std::int64_t position = 0;
   for (const RateLimit& limit : limits) {
-    SqliteStatement write(db, "INSERT INTO rate_limit VALUES(?, ?, ?, ?, ?, ?, ?, ?)");
+    SqliteStatement write(db,
+                          "INSERT INTO rate_limit(of, parent_id, position, name, unit_limit, "
+                          "window_ns, burst, endpoint, algorithm, counts, shadow) "
+                          "VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
     write.Bind(static_cast<std::int32_t>(of))
         .Bind(parent_id)
         .Bind(position++)
@@ -104,7 +133,10 @@ absl::Status WriteRateLimits(SqliteConnection& db, RateLimitsOf of, std::string_
         .Bind(limit.limit)
         .Bind(absl::ToInt64Nanoseconds(limit.window))
         .Bind(limit.burst)
-        .Bind(limit.endpoint);
+        .Bind(limit.endpoint)
+        .Bind(static_cast<std::int64_t>(limit.algorithm))
+        .Bind(static_cast<std::int64_t>(limit.counts))
+        .Bind(std::int64_t{limit.shadow});
     THROTTL_RETURN_IF_ERROR(write.Finish());
   }
   return absl::OkStatus();
@@ -119,6 +151,7 @@ std::int64_t PlanChecksum(const Plan& plan) {
   AddRateLimits(sum, plan.rate_limits);
   sum.Add(static_cast<std::int64_t>(plan.alert_percents.size()));
   for (const std::int32_t percent : plan.alert_percents) sum.Add(std::int64_t{percent});
+  AddVersion3(sum, plan.quota, plan.rate_limits);
   return sum.Value();
 }
 
@@ -183,6 +216,7 @@ std::int64_t KeyChecksum(const KeyRecord& record) {
                              secret.digest.size()));
     sum.Add(std::int64_t{secret.pepper_version});
   }
+  AddVersion3(sum, key.quota, key.rate_limits);
   return sum.Value();
 }
 

@@ -1,4 +1,4 @@
-// The parts that plans and keys have in common: a quota in five columns, rate limits in rows,
+// The parts that plans and keys have in common: a quota in six columns, rate limits in rows,
 // checksums.
 //
 // Thread safety: as the connection.
@@ -25,8 +25,8 @@ namespace throttl::internal {
 std::optional<std::int64_t> ToMillis(const std::optional<absl::Time>& time);
 std::optional<absl::Time> FromMillis(const std::optional<std::int64_t>& millis);
 
-// quota_limit, quota_period, quota_anchor_day, quota_time_zone, quota_scope. `quota` lives until
-// the statement goes.
+// quota_limit, quota_period, quota_anchor_day, quota_time_zone, quota_scope, quota_soft_percent.
+// `quota` lives until the statement goes.
 void BindQuota(SqliteStatement& write, const std::optional<Quota>& quota);
 std::optional<Quota> ReadQuota(const SqliteStatement& read, int first_column);
 
