@@ -46,6 +46,7 @@ CLEAN = {
         '  read.Bind(id.c_str());\n  sqlite3_exec(db, kPragmas, nullptr, nullptr, nullptr);\n'
         '  log_.abort(absl::StrCat("INSERT", id));\n}\n\n}  // namespace\n',
     "tests/README.md": "", "tests/run.sh": "",
+    "tests/package-lock.json": f'{{"version": "{VERSION}"}}\n',
 }
 
 # rule: what each plant writes (None: removes). A rule with several halves has a plant for each.

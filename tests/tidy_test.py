@@ -439,6 +439,8 @@ def check_version_once(tree):
         return
     version = re.compile(r"(?<![\d.])" + re.escape(found.group(1)) + r"(?!\.?\d)")
     for source in tree.files:
+        if source.name == "package-lock.json":
+            continue  # the versions of others
         hits = list(version.finditer(source.text))
         for match in hits[1 if source is top else 0:]:
             yield at(source, source.line_of(match.start()), "repeats the version of CMakeLists.txt")

@@ -85,6 +85,12 @@ bool IpAddress::is_ipv4() const {
   return std::equal(kIpv4Prefix.begin(), kIpv4Prefix.end(), bytes_.begin());
 }
 
+IpAddress IpAddress::Masked(int prefix_bits) const {
+  IpAddress masked = *this;
+  for (std::size_t i = 0; i < bytes_.size(); ++i) masked.bytes_[i] &= MaskOf(i, prefix_bits);
+  return masked;
+}
+
 std::string IpAddress::ToString() const {
   std::array<char, INET6_ADDRSTRLEN> text = {};
   const int family = is_ipv4() ? AF_INET : AF_INET6;
@@ -112,10 +118,7 @@ absl::StatusOr<Cidr> Cidr::Parse(std::string_view text) {
     }
     prefix_bits = *bits + kAddressBits - written_bits_max;
   }
-  Cidr block(*address, prefix_bits);
-  for (std::size_t i = 0; i < block.base_.bytes_.size(); ++i) {
-    block.base_.bytes_[i] &= MaskOf(i, prefix_bits);
-  }
+  const Cidr block(address->Masked(prefix_bits), prefix_bits);
   if (block.base_ != *address) {
     return CidrError(text, absl::StrCat("no bit after the prefix may be set: ", block.ToString(),
                                         " is the block, ", address->ToString(), " the address"));
@@ -124,11 +127,7 @@ absl::StatusOr<Cidr> Cidr::Parse(std::string_view text) {
 }
 
 bool Cidr::Contains(const IpAddress& address) const {
-  if (base_.is_ipv4() != address.is_ipv4()) return false;
-  for (std::size_t i = 0; i < base_.bytes_.size(); ++i) {
-    if ((address.bytes_[i] & MaskOf(i, prefix_bits_)) != base_.bytes_[i]) return false;
-  }
-  return true;
+  return base_.is_ipv4() == address.is_ipv4() && address.Masked(prefix_bits_) == base_;
 }
 
 std::string Cidr::ToString() const {

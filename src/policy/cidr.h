@@ -26,13 +26,15 @@ class IpAddress {
   static std::optional<IpAddress> Parse(std::string_view text);
 
   bool is_ipv4() const;
+  // This address with every bit after the first `prefix_bits` of its 128 cleared; an IPv4 address
+  // has 96 before its own. REQUIRES: 0 <= prefix_bits <= 128.
+  IpAddress Masked(int prefix_bits) const;
   // The shortest form of RFC 5952.
   std::string ToString() const;
 
   friend bool operator==(const IpAddress&, const IpAddress&) = default;
 
  private:
-  friend class Cidr;
   std::array<std::uint8_t, 16> bytes_ = {};  // network order; IPv4 as ::ffff:a.b.c.d
 };
 

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Installs a build into a temporary prefix, moves the prefix, and builds and runs the consumer
-# against it, with CMake and with pkg-config.
+# Installs a build into a temporary prefix, moves the prefix, and builds and runs the programs of a
+# user against it, with CMake and with pkg-config.
 #   bash tests/consumer/consumer_test.sh BUILD_DIRECTORY
 set -euo pipefail
 
 build=$(realpath "$1")
 source=$(realpath "$(dirname "${BASH_SOURCE[0]}")")
+programs=(consumer server_handler llm_tokens)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -17,7 +18,7 @@ if grep -rlF -e "$work/first" -e "$build" --include=*.cmake --include=*.pc "$wor
   exit 1
 fi
 
-# The consumer includes a few headers; the user has all of them, and nothing else.
+# The programs include a few headers; the user has all of them, and nothing else.
 diff -r -x README.md "$source/../../include" "$work/prefix/include"
 
 version=$(sed -n 's/^CMAKE_PROJECT_VERSION:STATIC=//p' "$build/CMakeCache.txt")
@@ -27,7 +28,7 @@ configure=(cmake -G Ninja -S "$source" -DCMAKE_PREFIX_PATH="$work/prefix"
 echo "== find_package"
 "${configure[@]}" -B "$work/cmake" -DWANTED="$version" >/dev/null
 cmake --build "$work/cmake"
-"$work/cmake/consumer" "$work/cmake.db"
+for program in "${programs[@]}"; do "$work/cmake/$program" "$work/cmake-$program.db"; done
 if "${configure[@]}" -B "$work/newer" -DWANTED="${version%%.*}.999" >/dev/null 2>&1; then
   echo "version $version was found where a newer minor version was wanted" >&2
   exit 1
@@ -37,11 +38,15 @@ echo "== pkg-config"
 export PKG_CONFIG_PATH="$work/prefix/lib/pkgconfig"
 read -ra cflags <<<"$(pkg-config --cflags throttl-cpp)"
 read -ra libs <<<"$(pkg-config --libs throttl-cpp)"
-g++ -std=c++20 "${cflags[@]}" "$source/consumer.cc" "${libs[@]}" -o "$work/consumer"
-"$work/consumer" "$work/pkg-config.db"
+for program in "${programs[@]}"; do
+  g++ -std=c++20 "${cflags[@]}" "$source/$program.cc" "${libs[@]}" -o "$work/$program"
+  "$work/$program" "$work/pkg-config-$program.db"
+done
 
 test "$(pkg-config --modversion throttl-cpp)" = "$version"
 
 echo "== clang"
-clang++ -std=c++20 -Wall -Wextra -Wpedantic -Werror "${cflags[@]}" -fsyntax-only \
-  "$source/consumer.cc"
+for program in "${programs[@]}"; do
+  clang++ -std=c++20 -Wall -Wextra -Wpedantic -Werror "${cflags[@]}" -fsyntax-only \
+    "$source/$program.cc"
+done
