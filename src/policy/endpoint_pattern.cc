@@ -269,8 +269,9 @@ Narrowness NarrownessOf(std::string_view pattern) {
 }
 
 bool IsNarrower(std::string_view a, std::string_view b) {
-  const auto order = NarrownessOf(a) <=> NarrownessOf(b);
-  if (order != 0) return order < 0;
+  const Narrowness of_a = NarrownessOf(a);
+  const Narrowness of_b = NarrownessOf(b);
+  if (of_a != of_b) return of_a < of_b;
   return NormalizePattern(a) < NormalizePattern(b);
 }
 

@@ -11,12 +11,12 @@
 #define THROTTL_SRC_POLICY_ENDPOINT_PATTERN_H_
 
 #include <array>
-#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
+#include <tuple>
 
 #include "absl/status/status.h"
 
@@ -80,7 +80,11 @@ struct Narrowness {
   std::int32_t any_rest = 0;     // 1: it ends in "/**"
   std::int32_t any_method = 0;   // 1: it has no method
 
-  friend auto operator<=>(const Narrowness&, const Narrowness&) = default;
+  friend bool operator==(const Narrowness&, const Narrowness&) = default;
+  friend bool operator<(const Narrowness& a, const Narrowness& b) {
+    return std::tie(a.empty, a.fewer_texts, a.fewer_stars, a.any_rest, a.any_method) <
+           std::tie(b.empty, b.fewer_texts, b.fewer_stars, b.any_rest, b.any_method);
+  }
 };
 
 // REQUIRES: CheckEndpointPattern(pattern).ok().
