@@ -21,6 +21,8 @@
 
 #include "absl/status/statusor.h"
 
+#include "src/policy/endpoint_pattern.h"
+
 namespace throttl::internal {
 
 inline constexpr std::size_t kEndpointPatternsMax = 4096;
@@ -105,7 +107,7 @@ class EndpointMatcher {
   std::uint32_t FindChild(std::uint32_t parent, std::string_view text) const;
   void Add(const HitRange& hits, std::uint32_t method, std::uint64_t* matched) const;
   void MatchInto(const EndpointRequest& request, std::uint64_t* matched) const;
-  void Walk(std::string_view path, std::uint32_t method, std::uint64_t* matched) const;
+  void Walk(const NormalEndpoint& endpoint, std::uint32_t method, std::uint64_t* matched) const;
 
   std::size_t size_ = 0;
   HitRange always_ = {};  // of empty patterns

@@ -11,11 +11,12 @@
 #define THROTTL_SRC_POLICY_ENDPOINT_PATTERN_H_
 
 #include <array>
-#include <compare>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
+#include <tuple>
 
 #include "absl/status/status.h"
 
@@ -45,17 +46,24 @@ absl::Status CheckEndpointPattern(std::string_view pattern);
 // '?' or '#'. It matches "/**", with a method or without, and the empty pattern, so that no
 // spelling escapes a limit on everything. An endpoint that is empty matches the empty pattern only.
 
-using EndpointBuffer = std::array<char, kEndpointBytesMax>;
+// Where a normal form is written that differs from the endpoint, and where its segments begin. Made
+// without being filled.
+struct EndpointBuffer {
+  std::array<char, kEndpointBytesMax> bytes;
+  // Each segment has a slash and at least one byte.
+  std::array<std::uint16_t, kEndpointBytesMax / 2> slashes;
+};
 
 enum class EndpointKind : std::uint8_t { kEmpty, kIrregular, kRegular };
 
 struct NormalEndpoint {
   EndpointKind kind = EndpointKind::kEmpty;
-  std::string_view path = {};  // of a regular one, in normal form; else empty
+  std::string_view path = {};                   // of a regular one, in normal form; else empty
+  std::span<const std::uint16_t> slashes = {};  // of the path, one before each segment
 };
 
 // Reads at most kEndpointBytesMax + 1 bytes of `endpoint`. The path lies in `endpoint` or in
-// `buffer`. Allocates nothing.
+// `buffer`, the slashes in `buffer`. Allocates nothing.
 NormalEndpoint NormalizeEndpoint(std::string_view endpoint, EndpointBuffer& buffer);
 
 // The pattern with its path in normal form.
@@ -72,7 +80,11 @@ struct Narrowness {
   std::int32_t any_rest = 0;     // 1: it ends in "/**"
   std::int32_t any_method = 0;   // 1: it has no method
 
-  friend auto operator<=>(const Narrowness&, const Narrowness&) = default;
+  friend bool operator==(const Narrowness&, const Narrowness&) = default;
+  friend bool operator<(const Narrowness& a, const Narrowness& b) {
+    return std::tie(a.empty, a.fewer_texts, a.fewer_stars, a.any_rest, a.any_method) <
+           std::tie(b.empty, b.fewer_texts, b.fewer_stars, b.any_rest, b.any_method);
+  }
 };
 
 // REQUIRES: CheckEndpointPattern(pattern).ok().

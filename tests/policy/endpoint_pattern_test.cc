@@ -1,11 +1,14 @@
 #include "src/policy/endpoint_pattern.h"
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
+
+#include "tests/policy/naive_matcher.h"
 
 namespace throttl::internal {
 namespace {
@@ -72,6 +75,83 @@ TEST_CASE("of a long pattern the message shows 64 bytes") {
   CHECK(CheckEndpointPattern(pattern).ok());
   CHECK(Fault(pattern + "a") == "endpoint is \"" + pattern.substr(0, 64) +
                                     "...\", 1025 bytes long, at most 1024 bytes are allowed");
+}
+
+TEST_CASE("encoded control characters and dots are refused in patterns") {
+  const std::string dots = "\".\" and \"..\" segments are not allowed";
+  CHECK(Fault("/a/%2e") == "endpoint is \"/a/%2e\", " + dots);
+  CHECK(Fault("/%2E./a") == "endpoint is \"/%2E./a\", " + dots);
+  CHECK(Fault("/a%00") == "endpoint is \"/a%00\", control characters are not allowed");
+  CHECK(Fault("/a%7f/**") == "endpoint is \"/a%7f/**\", control characters are not allowed");
+  CHECK(CheckEndpointPattern("/a/%2e%2e%2e").ok());
+}
+
+TEST_CASE("a pattern is brought into normal form, with its method") {
+  CHECK(NormalizePattern("").empty());
+  CHECK(NormalizePattern("/") == "/");
+  CHECK(NormalizePattern("GET /%7eb/%2f/*/**") == "GET /~b/%2F/*/**");
+  CHECK(NormalizePattern("/a/**") == "/a/**");
+}
+
+TEST_CASE("narrower patterns come first: literals, stars, no rest, a method; the empty one last") {
+  const std::vector<std::string> ordered = {
+      "GET /a/b/c", "/a/b/c",  "/a/b/*",  "GET /a/b/**", "/a/b/**", "/a/*/*", "/a/*",
+      "/*/a",       "/a/*/**", "/a",      "/a/**",       "/*/*",    "/*",     "/*/**",
+      "GET /",      "/",       "GET /**", "/**",         ""};
+  for (std::size_t i = 0; i < ordered.size(); ++i) {
+    for (std::size_t j = 0; j < ordered.size(); ++j) {
+      CAPTURE(ordered[i]);
+      CAPTURE(ordered[j]);
+      const bool tied = NarrownessOf(ordered[i]) == NarrownessOf(ordered[j]);
+      if (!tied) CHECK(IsNarrower(ordered[i], ordered[j]) == (i < j));
+      CHECK((IsNarrower(ordered[i], ordered[j]) || IsNarrower(ordered[j], ordered[i])) == (i != j));
+    }
+  }
+  CHECK(IsNarrower("/*/a", "/a/*"));
+  CHECK(!IsNarrower("/%61", "/a"));
+  CHECK(!IsNarrower("/a", "/%61"));
+}
+
+TEST_CASE("a pattern that matches a part of what another one matches is the narrower") {
+  // All patterns of up to three segments, and all endpoints that tell them apart.
+  std::vector<std::string> patterns = {"", "/", "/**"};
+  std::vector<std::string> endpoints = {"", "/"};
+  for (std::size_t i = 1; i < patterns.size() && patterns[i].size() < 7; ++i) {
+    if (patterns[i].ends_with("**")) continue;
+    const std::string start = patterns[i] == "/" ? "" : patterns[i];
+    for (const char* const more : {"/a", "/*", "/b"}) {
+      patterns.push_back(start + more);
+      patterns.push_back(start + more + "/**");
+    }
+  }
+  for (std::size_t i = 1; i < endpoints.size() && endpoints[i].size() < 8; ++i) {
+    const std::string start = endpoints[i] == "/" ? "" : endpoints[i];
+    for (const char* const more : {"/a", "/b", "/c"}) endpoints.push_back(start + more);
+  }
+  for (std::size_t i = patterns.size(); i-- > 1;) patterns.push_back("GET " + patterns[i]);
+  std::vector<std::vector<bool>> matched;
+  for (const std::string& pattern : patterns) {
+    matched.emplace_back();
+    for (const std::string& endpoint : endpoints) {
+      for (const char* const method : {"GET", "PUT"}) {
+        matched.back().push_back(throttl::testing::NaiveMatches(pattern, {method, endpoint}));
+      }
+    }
+  }
+  std::size_t parts = 0;
+  for (std::size_t i = 0; i < patterns.size(); ++i) {
+    for (std::size_t j = 0; j < patterns.size(); ++j) {
+      bool part = matched[i] != matched[j];
+      for (std::size_t n = 0; part && n < matched[i].size(); ++n) {
+        part = !matched[i][n] || matched[j][n];
+      }
+      if (!part) continue;
+      ++parts;
+      CHECK_MESSAGE(NarrownessOf(patterns[i]) < NarrownessOf(patterns[j]),
+                    patterns[i] << " and " << patterns[j]);
+    }
+  }
+  CHECK(parts > 500);
 }
 
 }  // namespace
