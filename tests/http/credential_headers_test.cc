@@ -1,3 +1,4 @@
+#include <cstddef>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -19,14 +20,19 @@ std::string InQuery(std::string_view query) {
   return std::string(SecretFromHeaders({.query = query, .query_parameter = "api_key"}));
 }
 
-// An engine that holds an imported key, so that it looks up secrets of foreign forms as well.
+// An engine that holds imported keys, so that it looks up secrets of foreign forms as well.
 DecisionCode CodeOf(std::string_view secret) {
   static const std::unique_ptr<Engine> engine = [] {
     auto opened = Engine::Open("memory:", {.settle_thread = false});
     REQUIRE(opened.ok());
-    std::vector<ImportedKey> imported(1);
-    imported[0].key = {.owner_id = "acme", .plan_id = "free", .id = "old_1"};
-    imported[0].digest = Sha256("tk_0123456789abcdef0123456789abcdef");
+    std::vector<ImportedKey> imported(3);
+    const char* const ids[] = {"old_1", "old_2", "old_3"};
+    const char* const secrets[] = {"tk_0123456789abcdef0123456789abcdef", "a+bcdefghijklmnop",
+                                   "tk_01%3223456789abcdef"};
+    for (std::size_t i = 0; i < imported.size(); ++i) {
+      imported[i].key = {.owner_id = "acme", .plan_id = "free", .id = ids[i]};
+      imported[i].digest = Sha256(secrets[i]);
+    }
     REQUIRE((*opened)->ImportKeys(imported).ok());
     return *std::move(opened);
   }();
@@ -103,6 +109,8 @@ TEST_CASE("a value of the query with '%' or '+' gives a text that decides kMalfo
     CAPTURE(query);
     CHECK(CodeOf(InQuery(query)) == DecisionCode::kMalformed);
   }
+  // Some such secrets were imported: a header may have them.
+  CHECK(CodeOf(SecretFromHeaders({.x_api_key = "a+bcdefghijklmnop"})) == DecisionCode::kValid);
   CHECK(InQuery("other=%20+&api_key=abc") == "abc");
 }
 

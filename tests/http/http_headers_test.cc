@@ -1,4 +1,4 @@
-#include <initializer_list>
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
@@ -155,11 +155,11 @@ TEST_CASE("drafts 6 and 7 and the X-RateLimit fields tell of the one with the sm
 
 TEST_CASE("products of units that do not fit 64 bits are compared all the same") {
   Decision decision = Allowed();
-  decision.rate.limit = kLimitMax;
-  decision.rate.remaining = kLimitMax - 1;
-  decision.quota.limit = kLimitMax - 1;
-  decision.quota.used = 1;
-  CHECK(Header(decision, "X-RateLimit-Limit", {.legacy_fields = true}) == "281474976710654");
+  decision.rate.limit = std::int64_t{1} << 41;
+  decision.rate.remaining = std::int64_t{1} << 40;
+  decision.quota.limit = std::int64_t{1} << 24;
+  decision.quota.used = *decision.quota.limit - 1;
+  CHECK(Header(decision, "X-RateLimit-Limit", {.legacy_fields = true}) == "16777216");
 }
 
 TEST_CASE("drafts 6 and 7 and the X-RateLimit fields tell of the one that refused") {
@@ -281,6 +281,8 @@ TEST_CASE(
 
 TEST_CASE("what is left is never negative, and a limit of 0 has nothing left") {
   Decision decision = Allowed();
+  decision.rate.remaining = -1;
+  CHECK(Header(decision, "RateLimit") == "\"search\";r=0;t=3, \"month\";r=41230;t=1684800");
   decision.rate = {};
   decision.quota.limit = 0;
   CHECK(Header(decision, "RateLimit") == "\"month\";r=0;t=1684800");
@@ -342,9 +344,12 @@ TEST_CASE("numbers of a structured field have at most 15 digits") {
   Decision decision = Allowed();
   decision.rate.limit = 1'000'000'000'000'000;
   decision.rate.remaining = decision.rate.limit;
-  decision.quota = {};
-  CHECK(Header(decision, "RateLimit-Policy") == "\"search\";q=999999999999999;w=60");
-  CHECK(Header(decision, "RateLimit") == "\"search\";r=999999999999999;t=1");
+  decision.quota.resets_at = kNow + absl::Seconds(1'000'000'000'000'000);
+  decision.quota.starts_at = kNow;
+  CHECK(Header(decision, "RateLimit-Policy") ==
+        "\"search\";q=999999999999999;w=60, \"month\";q=50000;w=999999999999999");
+  CHECK(Header(decision, "RateLimit") ==
+        "\"search\";r=999999999999999;t=1, \"month\";r=41230;t=999999999999999");
 }
 
 }  // namespace
