@@ -20,7 +20,9 @@ class Clock {
  public:
   struct Reading {
     absl::Time wall;           // for calendar periods and expiry; may jump
-    absl::Duration monotonic;  // for rate limits; never goes back
+    // For rate limits; never goes back. Of one origin in all processes that share a store on a
+    // machine, and until it starts again: the system's counts from its start.
+    absl::Duration monotonic;
   };
   virtual ~Clock() = default;
   // Called once a decision: must not block or throw.
@@ -29,7 +31,7 @@ class Clock {
 
 class ManualClock final : public Clock {
  public:
-  explicit ManualClock(absl::Time wall);
+  explicit ManualClock(absl::Time wall);  // the monotonic time begins at the same number
   Reading Read() override;
   void Advance(absl::Duration by);  // both times; by >= 0
   void JumpTo(absl::Time wall);     // the wall time only, also back: what NTP does

@@ -2,7 +2,9 @@
 
 namespace throttl {
 
-ManualClock::ManualClock(absl::Time wall) : wall_ns_(absl::ToUnixNanos(wall)), monotonic_ns_(0) {}
+// Clocks that begin at one wall time agree, in whatever process and whenever they are made.
+ManualClock::ManualClock(absl::Time wall)
+    : wall_ns_(absl::ToUnixNanos(wall)), monotonic_ns_(absl::ToUnixNanos(wall)) {}
 
 Clock::Reading ManualClock::Read() {
   return {absl::FromUnixNanos(wall_ns_.load(std::memory_order_acquire)),

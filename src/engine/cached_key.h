@@ -53,10 +53,11 @@ struct KeyFacts {
   std::int64_t limit_version;
   SlotRef key_slot;     // of the key itself
   SlotRef quota_slot;   // of what the quota counts
-  std::uint64_t rules;  // the version of the key, if it has a KeyRule; 0: none
+  std::uint64_t rules;  // the id of its KeyRule; 0: it has none
   // Ascending, 1..1000; zeroes after the last.
   std::array<std::int16_t, kAlertPercentsMax> alert_percents;
-  std::uint8_t flags;  // of KeyFlag
+  std::int16_t soft_percent;  // as in Quota
+  std::uint8_t flags;         // of KeyFlag
   Period period;
 
   bool Has(KeyFlag flag) const { return (flags & flag) != 0; }

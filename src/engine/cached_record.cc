@@ -20,9 +20,9 @@ std::uint64_t CachedRecord::BeginWriting() {
   return begun;
 }
 
-void CachedRecord::EndWriting(std::uint64_t begun, std::uint64_t flags_and_period) {
+void CachedRecord::EndWriting(std::uint64_t begun, std::uint64_t rest) {
   const std::uint64_t sequence = (begun >> kSequenceShift) + 1;
-  Store(kHead, sequence << kSequenceShift | flags_and_period);
+  Store(kHead, sequence << kSequenceShift | rest);
 }
 
 void CachedRecord::StoreSlots(const SlotRef& key_slot, const SlotRef& quota_slot) {
@@ -46,8 +46,9 @@ void CachedRecord::Write(const LocatorKey& locator, const CachedKey& key) {
   StoreBytes(kKeyId, key.ids.key_id);
   StoreBytes(kOwnerId, key.ids.owner_id);
   StoreBytes(kPlanId, key.ids.plan_id);
-  EndWriting(begun, std::uint64_t{facts.flags} | static_cast<std::uint64_t>(facts.period)
-                                                     << kPeriodShift);
+  EndWriting(begun, std::uint64_t{facts.flags} |
+                        static_cast<std::uint64_t>(facts.period) << kPeriodShift |
+                        static_cast<std::uint64_t>(facts.soft_percent) << kSoftShift);
 }
 
 bool CachedRecord::WriteSlots(std::uint64_t version, const SlotRef& key_slot,
@@ -55,7 +56,7 @@ bool CachedRecord::WriteSlots(std::uint64_t version, const SlotRef& key_slot,
   if (!IsStill(version)) return false;
   const std::uint64_t begun = BeginWriting();
   StoreSlots(key_slot, quota_slot);
-  EndWriting(begun, version & (kUsed - 1));
+  EndWriting(begun, version & (kWriting - 1) & ~kUsed);
   return true;
 }
 

@@ -61,10 +61,12 @@ class alignas(64) CachedRecord {
 
  private:
   static constexpr std::size_t kWordsInLine = 8;
-  // The head: 32 bits of sequence, odd while a writer is inside; the mark of use; the period; the
-  // flags. These last are there because everything else fills 31 words.
+  // The head: 32 bits of sequence, odd while a writer is inside; 15 bits of the quota's soft
+  // percent; the mark of use; the period; the flags. These are there because everything else fills
+  // 31 words.
   static constexpr int kSequenceShift = 32;
   static constexpr int kPeriodShift = 8;
+  static constexpr int kSoftShift = 17;
   static constexpr std::uint64_t kUsed = std::uint64_t{1} << 16;
   static constexpr std::uint64_t kWriting = std::uint64_t{1} << kSequenceShift;
   static constexpr std::size_t kHead = 0;
@@ -132,7 +134,7 @@ class alignas(64) CachedRecord {
   void StoreSlots(const SlotRef& key_slot, const SlotRef& quota_slot);
   // Begin returns what End wants.
   std::uint64_t BeginWriting();
-  void EndWriting(std::uint64_t begun, std::uint64_t flags_and_period);
+  void EndWriting(std::uint64_t begun, std::uint64_t rest);
 
   // Mutable because readers leave their mark.
   mutable std::array<std::atomic<std::uint64_t>, kWords> words_ = {};
@@ -183,6 +185,7 @@ inline void CachedRecord::LoadFacts(std::uint64_t version, KeyFacts& facts) cons
   LoadBytes(kAlertPercents, facts.alert_percents);
   facts.flags = static_cast<std::uint8_t>(version);
   facts.period = static_cast<Period>(static_cast<std::uint8_t>(version >> kPeriodShift));
+  facts.soft_percent = static_cast<std::int16_t>((version >> kSoftShift) & 0x7FFF);
 }
 
 }  // namespace throttl::internal

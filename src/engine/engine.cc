@@ -188,6 +188,7 @@ EngineStats Engine::Impl::stats() const {
                     .key_cache_misses = validator_.counts().misses(),
                     .settles = settler_.settles(),
                     .settle_failures = settler_.failures()};
+  stats.shadow_refusals = validator_.counts().shadow_refusals();
   if (settler_.last_settled_ms() != 0) {
     stats.last_settled_at = absl::FromUnixMillis(settler_.last_settled_ms());
   }

@@ -65,6 +65,7 @@ SlotAim QuotaOfKey::AimAt(std::int64_t now_ms, std::int64_t limit_version) const
   aim.period_start_s = absl::ToUnixSeconds(bounds.start);
   aim.period_end_ms = MillisOf(bounds.end);
   aim.limit = quota->quota.limit;
+  aim.soft_percent = quota->quota.soft_percent;
   return aim;
 }
 
@@ -157,10 +158,11 @@ absl::StatusOr<CachedKey> KeyLoader::MakeCached(const KeyRecord& record, const S
   const auto flag = [&facts](bool is, KeyFlag bit) {
     if (is) facts.flags = static_cast<std::uint8_t>(facts.flags | bit);
   };
-  if (!key.addresses.empty() || !key.scopes.empty() || key.quota.has_value()) {
-    THROTTL_ASSIGN_OR_RETURN(quota.own, KeyRule::Create(key));
-    facts.rules = static_cast<std::uint64_t>(key.version);
-    rules_.PutKey(key.id, quota.own);
+  THROTTL_ASSIGN_OR_RETURN(quota.own, KeyRule::Create(key, *plan));
+  if (quota.own != nullptr) {
+    facts.rules = quota.own->id;
+    flag(!quota.own->rates.empty(), kHasRateLimits);
+    rules_.PutRule(quota.own);
   }
   facts.secret_tag = SipHash128(sip_key_, secret);
   facts.secret_expires_at_ms = MillisOf(used.info.expires_at);
@@ -174,6 +176,7 @@ absl::StatusOr<CachedKey> KeyLoader::MakeCached(const KeyRecord& record, const S
   const QuotaRule* const rule = quota.rule();
   if (rule == nullptr) return cached;
   facts.limit = rule->quota.limit;
+  facts.soft_percent = static_cast<std::int16_t>(rule->quota.soft_percent);
   facts.period = rule->quota.period;
   flag(true, kQuotaHasLimit);
   flag(!key.quota.has_value() && rule->quota.scope == QuotaScope::kOwner, kQuotaOfOwner);
@@ -183,7 +186,7 @@ absl::StatusOr<CachedKey> KeyLoader::MakeCached(const KeyRecord& record, const S
   return cached;
 }
 
-std::optional<QuotaOfKey> KeyLoader::QuotaOf(const KeyIndex::Found& found, std::string_view key_id,
+std::optional<QuotaOfKey> KeyLoader::QuotaOf(const KeyIndex::Found& found,
                                              std::string_view plan_id) {
   QuotaOfKey quota{.plan = rules_.FindPlan(plan_id)};
   const std::int64_t version_mask = (std::int64_t{1} << kKeyVersionShift) - 1;
@@ -191,7 +194,7 @@ std::optional<QuotaOfKey> KeyLoader::QuotaOf(const KeyIndex::Found& found, std::
     return std::nullopt;
   }
   if (found.facts.rules == 0) return quota;
-  quota.own = rules_.FindKey(key_id, found.facts.rules);
+  quota.own = rules_.FindRule(found.facts.rules);
   if (quota.own == nullptr) return std::nullopt;
   return quota;
 }

@@ -62,8 +62,7 @@ class KeyLoader {
   LoadOutcome Load(std::string_view secret, const SecretShape& shape, std::int64_t now_ms);
 
   // std::nullopt: it has changed, or was forgotten: invalidate the key, and load it again.
-  std::optional<QuotaOfKey> QuotaOf(const KeyIndex::Found& found, std::string_view key_id,
-                                    std::string_view plan_id);
+  std::optional<QuotaOfKey> QuotaOf(const KeyIndex::Found& found, std::string_view plan_id);
 
   static constexpr std::int64_t kUnknownPerSecond = 1000;
 

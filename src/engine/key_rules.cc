@@ -1,11 +1,47 @@
 #include "src/engine/key_rules.h"
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <utility>
 
 #include "src/base/status_macros.h"
 
 namespace throttl::internal {
+namespace {
+
+using RulesOfThread = std::array<std::shared_ptr<const KeyRule>, RulesCache::kRulesOfThread>;
+
+// What a request reads, without a guard; nullptr before the first use and after the end.
+thread_local RulesOfThread* rules_of_thread = nullptr;
+thread_local bool rules_ended = false;
+
+// Ends with its thread.
+struct RulesOwner {
+  std::unique_ptr<RulesOfThread> rules = std::make_unique<RulesOfThread>();
+  ~RulesOwner() {
+    rules_of_thread = nullptr;
+    rules_ended = true;
+  }
+};
+
+RulesOfThread* MakeRulesOfThread() {
+  if (rules_ended) {
+    // A request from a later destructor of the thread: nothing frees what it takes.
+    rules_of_thread = std::make_unique<RulesOfThread>().release();
+    return rules_of_thread;
+  }
+  static thread_local const RulesOwner kOwner;
+  rules_of_thread = kOwner.rules.get();
+  return rules_of_thread;
+}
+
+std::uint64_t NextRuleId() {
+  static std::atomic<std::uint64_t> last = 0;
+  return last.fetch_add(1) + 1;
+}
+
+}  // namespace
 
 absl::StatusOr<QuotaRule> QuotaRule::Create(const Quota& quota) {
   THROTTL_ASSIGN_OR_RETURN(QuotaCalendar calendar,
@@ -21,13 +57,26 @@ absl::StatusOr<std::shared_ptr<const PlanRule>> PlanRule::Create(const Plan& pla
   if (plan.quota.has_value()) {
     THROTTL_ASSIGN_OR_RETURN(rule->quota, QuotaRule::Create(*plan.quota));
   }
+  rule->rate_limits = plan.rate_limits;
+  if (!plan.rate_limits.empty()) {
+    auto common = std::make_shared<KeyRule>();
+    common->id = NextRuleId();
+    THROTTL_ASSIGN_OR_RETURN(common->rates, RateSet::Create(plan.rate_limits, {}));
+    rule->common = std::move(common);
+  }
   return std::shared_ptr<const PlanRule>(std::move(rule));
 }
 
-absl::StatusOr<std::shared_ptr<const KeyRule>> KeyRule::Create(const Key& key) {
+absl::StatusOr<std::shared_ptr<const KeyRule>> KeyRule::Create(const Key& key,
+                                                               const PlanRule& plan) {
+  if (key.addresses.empty() && key.scopes.empty() && !key.quota.has_value() &&
+      key.rate_limits.empty()) {
+    return plan.common;
+  }
   auto rule = std::make_shared<KeyRule>();
+  rule->id = NextRuleId();
   rule->scopes = key.scopes;
-  rule->version = key.version;
+  THROTTL_ASSIGN_OR_RETURN(rule->rates, RateSet::Create(plan.rate_limits, key.rate_limits));
   for (const std::string& text : key.addresses) {
     THROTTL_ASSIGN_OR_RETURN(const Cidr block, Cidr::Parse(text));
     rule->addresses.push_back(block);
@@ -61,14 +110,17 @@ std::shared_ptr<const PlanRule> RulesCache::FindPlan(std::string_view plan_id) {
   return found == plans_.end() ? nullptr : found->second;
 }
 
-std::shared_ptr<const KeyRule> RulesCache::FindKey(std::string_view key_id, std::uint64_t version) {
+std::shared_ptr<const KeyRule> RulesCache::FindRule(std::uint64_t id) {
   const MutexLock lock(mutex_);
-  const auto found = keys_.find(key_id);
-  // A thread that has read the key before a change may put its old rules after the new ones.
-  if (found == keys_.end() || static_cast<std::uint64_t>(found->second->version) != version) {
-    return nullptr;
-  }
-  return found->second;
+  const auto found = rules_.find(id);
+  return found == rules_.end() ? nullptr : found->second;
+}
+
+const KeyRule* RulesCache::UseRule(std::uint64_t id) {
+  RulesOfThread* const own = rules_of_thread != nullptr ? rules_of_thread : MakeRulesOfThread();
+  std::shared_ptr<const KeyRule>& kept = (*own)[id % kRulesOfThread];
+  if (kept == nullptr || kept->id != id) kept = FindRule(id);
+  return kept.get();
 }
 
 void RulesCache::PutPlan(std::shared_ptr<const PlanRule> plan) {
@@ -76,16 +128,16 @@ void RulesCache::PutPlan(std::shared_ptr<const PlanRule> plan) {
   plans_[plan->plan_id] = std::move(plan);
 }
 
-void RulesCache::PutKey(std::string_view key_id, std::shared_ptr<const KeyRule> rule) {
+void RulesCache::PutRule(std::shared_ptr<const KeyRule> rule) {
   const MutexLock lock(mutex_);
-  if (keys_.size() >= keys_max_) keys_.clear();
-  keys_[std::string(key_id)] = std::move(rule);
+  if (rules_.size() >= rules_max_) rules_.clear();
+  rules_[rule->id] = std::move(rule);
 }
 
 void RulesCache::Clear() {
   const MutexLock lock(mutex_);
   plans_.clear();
-  keys_.clear();
+  rules_.clear();
 }
 
 }  // namespace throttl::internal

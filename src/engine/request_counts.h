@@ -29,6 +29,11 @@ class RequestCounts {
   }
   void AddMiss() { misses_.fetch_add(1, std::memory_order_relaxed); }
 
+  void AddShadowRefusals(std::int64_t count) {
+    if (count != 0) shadow_refusals_.fetch_add(count, std::memory_order_relaxed);
+  }
+
+  std::int64_t shadow_refusals() const { return shadow_refusals_.load(std::memory_order_relaxed); }
   std::int64_t allowed() const {
     std::int64_t sum = 0;
     for (const Line& line : lines_) sum += line.allowed.load(std::memory_order_relaxed);
@@ -59,6 +64,7 @@ class RequestCounts {
 
   std::array<Line, kLines> lines_ = {};
   std::atomic<std::int64_t> misses_ = 0;
+  std::atomic<std::int64_t> shadow_refusals_ = 0;
 };
 
 }  // namespace throttl::internal

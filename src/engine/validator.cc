@@ -19,6 +19,7 @@ namespace {
 
 // Each try ends by a decision, or finds that something has changed since it began.
 constexpr int kTriesMax = 64;
+constexpr std::int64_t kSecondNs = 1'000'000'000;
 
 // Decision::ticket: the claim of the slot; the slot, whether the quota is the owner's, and the end
 // of the period in seconds, whose largest value stands for never.
@@ -39,6 +40,17 @@ void SetLimitSince(const std::optional<std::int64_t>& limit, std::int64_t limit_
   aim.limit_since = limit.has_value() && *limit == aim.limit ? limit_version : 0;
 }
 
+RefusalKind KindOf(DecisionCode code) {
+  if (code == DecisionCode::kQuotaExceeded) return RefusalKind::kQuotaExceeded;
+  return code == DecisionCode::kRateLimited ? RefusalKind::kRateLimited : RefusalKind::kOtherwise;
+}
+
+std::int64_t ReadSystem(clockid_t clock) {
+  timespec now = {};
+  clock_gettime(clock, &now);
+  return now.tv_sec * kSecondNs + now.tv_nsec;
+}
+
 std::string KeySubject(std::string_view key_id) { return absl::StrCat("k:", AbslView(key_id)); }
 
 }  // namespace
@@ -50,23 +62,28 @@ Validator::Validator(const ValidatorParts& parts)
       settler_(parts.settler),
       gate_(parts.gate),
       sip_key_(parts.sip_key),
-      coarse_clock_(parts.context.uses_system_clock),
+      uses_system_clock_(parts.context.uses_system_clock),
       rules_(static_cast<std::size_t>(parts.context.options.cached_keys_max)),
       loader_(parts.context, parts.index, rules_, parts.sip_key),
       generation_(parts.table.generation()) {}
 
-std::int64_t Validator::NowMs() const {
-  if (!coarse_clock_) return absl::ToUnixMillis(context_.options.clock->Read().wall);
-  timespec now = {};
-  clock_gettime(CLOCK_REALTIME_COARSE, &now);
-  return now.tv_sec * 1000 + now.tv_nsec / 1'000'000;
+std::int64_t Validator::ReadWallNs(Grain grain) const {
+  if (!uses_system_clock_) return absl::ToUnixNanos(context_.options.clock->Read().wall);
+  return ReadSystem(grain == Grain::kCoarse ? CLOCK_REALTIME_COARSE : CLOCK_REALTIME);
+}
+
+std::int64_t Validator::ReadMonotonicNs(Grain grain) const {
+  if (!uses_system_clock_) {
+    return absl::ToInt64Nanoseconds(context_.options.clock->Read().monotonic);
+  }
+  return ReadSystem(grain == Grain::kCoarse ? CLOCK_MONOTONIC_COARSE : CLOCK_MONOTONIC);
 }
 
 Decision Validator::Decide(std::string_view secret, const Request& request, Mode mode) noexcept {
   Decision decision;
   Passage passage(secret, request, mode);
   Next next = Begin(passage);
-  decision.decided_at = absl::FromUnixMillis(passage.now_ms);
+  decision.decided_at = absl::FromUnixNanos(passage.now_ns);
   for (int tries = 0; tries < kTriesMax && next != Next::kDecided; ++tries) {
     next = TryOnce(passage, decision);
   }
@@ -79,7 +96,8 @@ Decision Validator::Decide(std::string_view secret, const Request& request, Mode
 Validator::Next Validator::Begin(Passage& passage) {
   const std::optional<std::string_view> locator = LocatorIn(passage.secret);
   if (locator.has_value()) index_.Aim(LocatorKey::Own(*locator), passage.target);
-  passage.now_ms = NowMs();
+  passage.now_ns = ReadWallNs(Grain::kCoarse);
+  passage.now_ms = passage.now_ns / 1'000'000;
   if (passage.secret.empty()) return passage.Decide(DecisionCode::kMissing);
   const bool bad_cost = passage.request.cost < 0 || passage.request.cost > kCostMax;
   if (!locator.has_value() || bad_cost) {
@@ -117,21 +135,29 @@ Validator::Next Validator::TryOnce(Passage& passage, Decision& decision) {
   }
   passage.known = true;
   const Next next = CheckIdentity(passage, decision);
-  return next == Next::kGoOn ? SpendQuota(passage, decision) : next;
+  if (next != Next::kGoOn) return next;
+  return passage.found.facts.Has(kHasRateLimits) ? SpendAll(passage, decision)
+                                                 : SpendQuota(passage, decision);
 }
 
 Validator::Next Validator::CheckIdentity(Passage& passage, Decision& decision) {
   const KeyFacts& facts = passage.found.facts;
   if (facts.Has(kKeyInactive)) return passage.Decide(DecisionCode::kInactive);
-  if (passage.now_ms >= std::min(facts.key_expires_at_ms, facts.secret_expires_at_ms)) {
-    return passage.Decide(DecisionCode::kExpired);
-  }
+  if (CheckExpiry(passage) == Next::kDecided) return Next::kDecided;
   decision.secret_retiring = facts.Has(kSecretRetiring);
   if (decision.secret_retiring) {
     decision.secret_expires_at = absl::FromUnixMillis(facts.secret_expires_at_ms);
   }
   if (!facts.Has(kHasAddresses) && passage.request.scope.empty()) return Next::kGoOn;
   return CheckRules(passage, decision);
+}
+
+Validator::Next Validator::CheckExpiry(Passage& passage) const {
+  const KeyFacts& facts = passage.found.facts;
+  if (passage.now_ms < std::min(facts.key_expires_at_ms, facts.secret_expires_at_ms)) {
+    return Next::kGoOn;
+  }
+  return passage.Decide(DecisionCode::kExpired);
 }
 
 Validator::Next Validator::CheckRules(Passage& passage, const Decision& decision) {
@@ -141,7 +167,7 @@ Validator::Next Validator::CheckRules(Passage& passage, const Decision& decision
     const bool wants_none = scope.find_first_not_of(' ') == std::string_view::npos;
     return wants_none ? Next::kGoOn : passage.Decide(DecisionCode::kScopeMissing);
   }
-  const std::shared_ptr<const KeyRule> rule = rules_.FindKey(decision.key_id, facts.rules);
+  const KeyRule* const rule = rules_.UseRule(facts.rules);
   if (rule == nullptr) return ForgetRules(decision);
   if (!rule->AllowsAddress(passage.request.address)) {
     return passage.Decide(DecisionCode::kForbidden);
@@ -159,6 +185,7 @@ void Validator::FillQuota(const Passage& passage, const SpendAnswer& answer,
   }
   if (!facts.Has(kQuotaHasLimit)) return;
   decision.quota.limit = facts.limit;
+  decision.over_quota = answer.used > facts.limit;
   decision.alert_percent = 0;
   if (facts.limit == 0) return;
   for (const std::int16_t percent : facts.alert_percents) {
@@ -170,7 +197,7 @@ void Validator::FillQuota(const Passage& passage, const SpendAnswer& answer,
 
 Validator::Next Validator::SpendQuota(Passage& passage, Decision& decision) {
   const KeyFacts& facts = passage.found.facts;
-  const Spend spend{
+  const UnitSpend spend{
       .cost = passage.request.cost, .now_ms = passage.now_ms, .generation = passage.generation};
   const bool peeks = passage.mode == Mode::kPeek;
   const SpendAnswer answer =
@@ -181,12 +208,7 @@ Validator::Next Validator::SpendQuota(Passage& passage, Decision& decision) {
     case SpendCode::kStale:
       return FindSlots(passage, decision);
     case SpendCode::kRefused:
-      table_.NoteQuotaRefusal(facts.quota_slot, answer.quota_turn);
-      FillQuota(passage, answer, decision);
-      if (answer.period.ends() && facts.limit >= spend.cost) {
-        decision.retry_after = absl::Milliseconds(answer.period.end_ms() - passage.now_ms);
-      }
-      return passage.Decide(DecisionCode::kQuotaExceeded);
+      return RefuseQuota(passage, answer, decision);
     case SpendCode::kSpent:
       break;
   }
@@ -198,6 +220,105 @@ Validator::Next Validator::SpendQuota(Passage& passage, Decision& decision) {
   table_.CountSurplus(facts.quota_slot, spend.cost - 1);
   decision.spent = spend.cost;
   return passage.Decide(DecisionCode::kValid);
+}
+
+std::int64_t Validator::QuotaWaitNs(const Passage& passage, const SpendAnswer& answer) {
+  const KeyFacts& facts = passage.found.facts;
+  const std::int64_t ceiling = facts.limit + facts.limit * facts.soft_percent / 100;
+  const bool helps = answer.period.ends() && ceiling >= passage.request.cost;
+  if (!helps) return RatePass::kNever;
+  return (answer.period.end_s() - passage.now_ns / kSecondNs) * kSecondNs -
+         passage.now_ns % kSecondNs;
+}
+
+Validator::Next Validator::RefuseQuota(Passage& passage, const SpendAnswer& answer,
+                                       Decision& decision) {
+  const KeyFacts& facts = passage.found.facts;
+  if (passage.mode == Mode::kSpend) table_.NoteQuotaRefusal(facts.quota_slot, answer.quota_turn);
+  FillQuota(passage, answer, decision);
+  const std::int64_t wait_ns = QuotaWaitNs(passage, answer);
+  if (wait_ns != RatePass::kNever) decision.retry_after = absl::Nanoseconds(wait_ns);
+  return passage.Decide(DecisionCode::kQuotaExceeded);
+}
+
+// --- With rate limits: from the narrowest limit to the widest, the quota last, and all or none
+
+Validator::Next Validator::SpendAll(Passage& passage, Decision& decision) {
+  const KeyRule* const rule = rules_.UseRule(passage.found.facts.rules);
+  if (rule == nullptr) return ForgetRules(decision);
+  Clock clock(*this);
+  RatePass rates(table_, gate_, clock);
+  const bool wants_fine_clock = rates.Begin(rule->rates, passage.request, decision.key_id);
+  if (rates.size() == 0) return SpendQuota(passage, decision);
+  if (wants_fine_clock) {
+    clock.Use(Grain::kFine);
+    if (SetClock(passage, Grain::kFine, decision) == Next::kDecided) return Next::kDecided;
+  } else {
+    passage.rate_now_ns = clock.ReadNs();
+  }
+  const Next rated = SpendRates(passage, rates, decision);
+  if (rated != Next::kGoOn) return rated;
+  const Next next = SpendQuota(passage, decision);
+  const bool stays_spent = next == Next::kDecided && passage.code == DecisionCode::kValid;
+  if (!stays_spent) rates.GiveBack();
+  if (next != Next::kDecided) return next;
+  rates.Describe(decision.decided_at, decision.rate);
+  counts_.AddShadowRefusals(rates.shadow_refusals());
+  return next;
+}
+
+// kGoOn: all of them are spent.
+Validator::Next Validator::SpendRates(Passage& passage, RatePass& rates, Decision& decision) {
+  for (int tries = 0; tries < kTriesMax; ++tries) {
+    const Next looked = LookAtAll(passage, rates, decision);
+    if (looked != Next::kGoOn) return looked;
+    switch (rates.Spend()) {
+      case RatePass::Step::kSpent:
+        return Next::kGoOn;
+      case RatePass::Step::kRaced:
+        break;
+      case RatePass::Step::kLags:
+        if (SetClock(passage, Grain::kFine, decision) == Next::kDecided) return Next::kDecided;
+        break;
+      case RatePass::Step::kFailed:
+        return Fail(rates.status(), passage, decision);
+    }
+  }
+  return Next::kAgain;
+}
+
+// One reading holds for all of a decision.
+Validator::Next Validator::SetClock(Passage& passage, Grain grain, Decision& decision) const {
+  passage.now_ns = ReadWallNs(grain);
+  passage.now_ms = passage.now_ns / 1'000'000;
+  passage.rate_now_ns = ReadMonotonicNs(grain);
+  decision.decided_at = absl::FromUnixNanos(passage.now_ns);
+  return CheckExpiry(passage);
+}
+
+// kGoOn: every limit has room. Of those that have not, the one that makes the request wait longest
+// decides, so that it can succeed after the wait.
+Validator::Next Validator::LookAtAll(Passage& passage, RatePass& rates, Decision& decision) {
+  const bool peeks = passage.mode == Mode::kPeek;
+  const bool rates_fit = rates.Look(passage.rate_now_ns);
+  const SpendAnswer quota = table_.Probe(
+      passage.found.facts.quota_slot,
+      {.cost = passage.request.cost, .now_ms = passage.now_ms, .generation = passage.generation});
+  if (quota.code == SpendCode::kChanged) return Next::kAgain;
+  if (quota.code == SpendCode::kStale) return FindSlots(passage, decision);
+  const bool quota_fits = quota.code == SpendCode::kSpent;
+  if (rates_fit && quota_fits && !peeks) return Next::kGoOn;
+  rates.Leave();
+  rates.Describe(decision.decided_at, decision.rate);
+  if (!peeks) counts_.AddShadowRefusals(rates.shadow_refusals());
+  FillQuota(passage, quota, decision);
+  if (rates_fit && quota_fits) return passage.Decide(DecisionCode::kValid);
+  const std::int64_t wait_ns = quota_fits ? -1 : QuotaWaitNs(passage, quota);
+  if (wait_ns >= rates.wait_ns()) return RefuseQuota(passage, quota, decision);
+  if (rates.wait_ns() != RatePass::kNever) {
+    decision.retry_after = absl::Nanoseconds(rates.wait_ns());
+  }
+  return passage.Decide(DecisionCode::kRateLimited);
 }
 
 // The owner's quota is spent; the key's own slot has no limit, and only says who used it.
@@ -222,6 +343,7 @@ void Validator::Finish(const Passage& passage, Decision& decision) {
   const bool allowed = decision.allowed();
   if (!allowed) {
     decision.ticket = {};
+    decision.over_quota = false;
     decision.alert_percent =
         passage.code == DecisionCode::kQuotaExceeded ? decision.alert_percent : 0;
   }
@@ -233,9 +355,7 @@ void Validator::Finish(const Passage& passage, Decision& decision) {
   if (passage.mode == Mode::kPeek) return;
   counts_.Add(allowed);
   if (allowed || !passage.known) return;
-  table_.CountRefusal(passage.found.facts.key_slot, passage.code == DecisionCode::kQuotaExceeded
-                                                        ? RefusalKind::kQuotaExceeded
-                                                        : RefusalKind::kOtherwise);
+  table_.CountRefusal(passage.found.facts.key_slot, KindOf(passage.code));
 }
 
 std::int64_t Validator::Adjust(Decision& decision, std::int64_t actual_cost) noexcept {
@@ -313,6 +433,10 @@ Validator::Next Validator::FindSlots(Passage& passage, Decision& decision) {
     index_.InvalidateKey(decision.key_id);
     return Next::kAgain;
   }
+  return Fail(status, passage, decision);
+}
+
+Validator::Next Validator::Fail(const absl::Status& status, Passage& passage, Decision& decision) {
   context_.NoteStoreError(status);
   if (context_.options.on_store_failure == StoreFailure::kRefuse) {
     return passage.Decide(DecisionCode::kStoreUnavailable);
@@ -323,8 +447,7 @@ Validator::Next Validator::FindSlots(Passage& passage, Decision& decision) {
 
 absl::Status Validator::TryFindSlots(const Passage& passage, const Decision& decision) {
   const KeyFacts& facts = passage.found.facts;
-  const std::optional<QuotaOfKey> quota =
-      loader_.QuotaOf(passage.found, decision.key_id, decision.plan_id);
+  const std::optional<QuotaOfKey> quota = loader_.QuotaOf(passage.found, decision.plan_id);
   if (!quota.has_value()) return absl::NotFoundError("the plan was forgotten");
   const bool of_owner = facts.Has(kQuotaOfOwner);
   const std::string key_subject = KeySubject(decision.key_id);

@@ -29,6 +29,7 @@
 #include "src/engine/key_index.h"
 #include "src/engine/key_loader.h"
 #include "src/engine/key_rules.h"
+#include "src/engine/rate_pass.h"
 #include "src/engine/request_counts.h"
 #include "src/engine/settler.h"
 #include "src/lease/lease_table.h"
@@ -61,7 +62,8 @@ class Validator {  // NOLINT(clang-analyzer-optin.performance.Padding)
   void CatchUp();
 
   const RequestCounts& counts() const { return counts_; }
-  std::int64_t NowMs() const;
+  // Of the coarse clock where the engine has the system's.
+  std::int64_t NowMs() const { return ReadWallNs(Grain::kCoarse) / 1'000'000; }
 
   // Around a fork.
   void LockForFork() { rules_.Lock(); }
@@ -73,6 +75,22 @@ class Validator {  // NOLINT(clang-analyzer-optin.performance.Padding)
     kAgain = 2,    // something has changed since the try began
     kDecided = 3,  // by Passage::code
   };
+
+  // The system's clock has a coarse form, which ticks every 4 ms and takes a quarter of the time.
+  enum class Grain : std::uint8_t { kCoarse = 1, kFine = 2 };
+  class Clock final : public RatePass::RateClock {
+   public:
+    explicit Clock(const Validator& validator) : validator_(validator) {}
+    void Use(Grain grain) { grain_ = grain; }
+    std::int64_t ReadNs() const override { return validator_.ReadMonotonicNs(grain_); }
+    std::int64_t ReadFineNs() const override { return validator_.ReadMonotonicNs(Grain::kFine); }
+
+   private:
+    const Validator& validator_;
+    Grain grain_ = Grain::kCoarse;
+  };
+  std::int64_t ReadWallNs(Grain grain) const;
+  std::int64_t ReadMonotonicNs(Grain grain) const;
 
   // One request on its way.
   struct Passage {
@@ -88,6 +106,8 @@ class Validator {  // NOLINT(clang-analyzer-optin.performance.Padding)
     bool read = false;   // all of the secret was, for its shape
     SipTag tag = {};
     std::int64_t now_ms = 0;
+    std::int64_t now_ns = 0;       // the same reading
+    std::int64_t rate_now_ns = 0;  // of the clock of rate limits; set where they are looked at
     std::uint64_t generation = 0;
     KeyIndex::Found found;
     bool known = false;  // `found` is the key of this secret
@@ -108,16 +128,27 @@ class Validator {  // NOLINT(clang-analyzer-optin.performance.Padding)
   THROTTL_IN_STRIDE Next SpendQuota(Passage& passage, Decision& decision);
   THROTTL_IN_STRIDE void FillQuota(const Passage& passage, const SpendAnswer& answer,
                                    Decision& decision) const;
+  THROTTL_IN_STRIDE Next CheckExpiry(Passage& passage) const;
   THROTTL_IN_STRIDE void Finish(const Passage& passage, Decision& decision);
 #undef THROTTL_IN_STRIDE
   Next ReadSecret(Passage& passage);
   Next CheckRules(Passage& passage, const Decision& decision);
+  // With rate limits: all limits, in one decision.
+  Next SpendAll(Passage& passage, Decision& decision);
+  Next LookAtAll(Passage& passage, RatePass& rates, Decision& decision);
+  Next SpendRates(Passage& passage, RatePass& rates, Decision& decision);
+  // Until the period ends; RatePass::kNever where waiting does not help.
+  static std::int64_t QuotaWaitNs(const Passage& passage, const SpendAnswer& answer);
+  Next RefuseQuota(Passage& passage, const SpendAnswer& answer, Decision& decision);
+  Next SetClock(Passage& passage, Grain grain, Decision& decision) const;
   Next CountUnderOwner(Passage& passage, const SpendAnswer& spent, Decision& decision);
 
   // The slow parts, each inside a call of the gate.
   Next CatchUpFirst(Passage& passage);
   Next LoadKey(Passage& passage);
   Next ForgetRules(const Decision& decision);
+  // What a limit could not be asked: by the failure policy.
+  Next Fail(const absl::Status& status, Passage& passage, Decision& decision);
   Next FindSlots(Passage& passage, Decision& decision);
   absl::Status TryFindSlots(const Passage& passage, const Decision& decision);
   absl::StatusOr<SlotRef> SlotOf(const SlotTarget& target);
@@ -131,7 +162,7 @@ class Validator {  // NOLINT(clang-analyzer-optin.performance.Padding)
   Settler& settler_;
   CallGate& gate_;
   const SipKey sip_key_;
-  const bool coarse_clock_;
+  const bool uses_system_clock_;
   RulesCache rules_;
   KeyLoader loader_;
   RequestCounts counts_;

@@ -52,7 +52,7 @@ HolderId LeaseTable::holder() const { return HolderId{header_->holder.load()}; }
 
 // --- The request path
 
-SpendAnswer LeaseTable::Probe(SlotRef ref, const Spend& spend) const noexcept {
+SpendAnswer LeaseTable::Probe(SlotRef ref, const UnitSpend& spend) const noexcept {
   SpendAnswer answer;
   if (ref.claim == 0 || !IsUsable(ref.slot)) return answer;
   const HotSlot& hot = hot_[ref.slot];
@@ -71,10 +71,11 @@ SpendAnswer LeaseTable::Probe(SlotRef ref, const Spend& spend) const noexcept {
       answer.code = SpendCode::kChanged;
       return answer;
     }
+    const bool fits = UnitsOf(consumed) + spend.cost <= answer.granted;
+    answer.quota_turn = fits ? 0 : cold_[ref.slot].quota_turn.load(std::memory_order_acquire);
     const std::uint64_t again = hot.consumed.load(std::memory_order_acquire);
     if (EpochOf(again) != EpochOf(consumed)) continue;
-    answer.code =
-        UnitsOf(consumed) + spend.cost > answer.granted ? SpendCode::kRefused : SpendCode::kSpent;
+    answer.code = fits ? SpendCode::kSpent : SpendCode::kRefused;
     return answer;
   }
 }

@@ -65,7 +65,7 @@ enum class SpendCode : std::uint8_t {
   kChanged = 4,  // the generation is another one: CatchUp
 };
 
-struct Spend {
+struct UnitSpend {
   std::int64_t cost = 0;  // 0..kCostMax
   std::int64_t now_ms = 0;
   std::uint64_t generation = 0;  // that the caller knows everything up to
@@ -77,7 +77,7 @@ struct SpendAnswer {
   std::int64_t granted = 0;  // units this table may spend in all
   std::int64_t base = 0;     // of `used`, by others
   PackedPeriod period = {};
-  std::uint64_t quota_turn = 0;  // of a refusal by TrySpend, for NoteQuotaRefusal
+  std::uint64_t quota_turn = 0;  // of a refusal, for NoteQuotaRefusal
 };
 
 // A subject, and what its slot shall be.
@@ -134,9 +134,9 @@ class LeaseTable final : public ForkParticipant {
 
   // Spends `cost` units if all of them fit; otherwise changes nothing. A process killed inside
   // leaves the counter exact. `ref` may be of any table.
-  SpendAnswer TrySpend(SlotRef ref, const Spend& spend) noexcept;
+  SpendAnswer TrySpend(SlotRef ref, const UnitSpend& spend) noexcept;
   // What TrySpend would answer; `used` is what was used before.
-  SpendAnswer Probe(SlotRef ref, const Spend& spend) const noexcept;
+  SpendAnswer Probe(SlotRef ref, const UnitSpend& spend) const noexcept;
 
   // Changes by `units` what was spent in the period that ends at `period_end_ms`: negative gives
   // back, at most what is spent; positive spends as far as the grant allows. Returns the change
@@ -146,7 +146,7 @@ class LeaseTable final : public ForkParticipant {
   // Counts a request that spent another number of units than 1: `surplus` is that number less one.
   void CountSurplus(SlotRef ref, std::int64_t surplus) noexcept;
   void CountRefusal(SlotRef ref, RefusalKind kind) noexcept;
-  // TrySpend refused with this `quota_turn`: its period and limit have had a refusal. That of
+  // A spend was refused with this `quota_turn`: its period and limit have had a refusal. That of
   // another answer changes nothing.
   void NoteQuotaRefusal(SlotRef ref, std::uint64_t quota_turn) noexcept;
 
@@ -281,8 +281,8 @@ class LeaseTable final : public ForkParticipant {
 
 // The inline parts follow: they are what a request costs.
 
-ABSL_ATTRIBUTE_ALWAYS_INLINE inline SpendAnswer LeaseTable::TrySpend(SlotRef ref,
-                                                                     const Spend& spend) noexcept {
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline SpendAnswer LeaseTable::TrySpend(
+    SlotRef ref, const UnitSpend& spend) noexcept {
   SpendAnswer answer;
   if (ref.claim == 0 || !IsUsable(ref.slot)) return answer;
   HotSlot& hot = hot_[ref.slot];

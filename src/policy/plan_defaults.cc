@@ -10,7 +10,10 @@ namespace throttl {
 namespace {
 
 RateLimit RequestsPerMinute(std::int64_t limit) {
-  return {.name = "requests", .limit = limit, .window = absl::Minutes(1)};
+  return {.name = "requests",
+          .limit = limit,
+          .window = absl::Minutes(1),
+          .counts = RateCost::kRequests};
 }
 
 }  // namespace

@@ -22,6 +22,7 @@
 #include "tests/crash/crash_parts.h"
 #include "tests/crash/quota_ledger.h"
 #include "tests/crash/shared_clock.h"
+#include "tests/quota_plans.h"
 #include "tests/scale.h"
 
 namespace throttl::testing {
@@ -121,6 +122,7 @@ struct ServerLedger {
 
 std::unique_ptr<Engine> OpenOn(const std::string& path, ServerLedger& ledger) {
   auto engine = Engine::Open(path, {.settle_interval = absl::Milliseconds(10),
+                                    .seed_plans = QuotaPlans(),
                                     .clock = std::make_shared<SharedClock>(ledger.now_ms)});
   if (engine.ok()) return *std::move(engine);
   ledger.report.Add("open: " + engine.status().ToString());

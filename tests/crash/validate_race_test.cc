@@ -19,6 +19,7 @@
 #include "throttl/engine.h"
 
 #include "tests/crash/crash_parts.h"
+#include "tests/quota_plans.h"
 #include "tests/scale.h"
 
 namespace throttl::testing {
@@ -41,7 +42,8 @@ struct Race {
 constexpr int kWaitsMax = 100;
 
 std::unique_ptr<Engine> OpenOrReport(const std::string& url, Report& report) {
-  auto engine = Engine::Open(url, {.settle_interval = absl::Milliseconds(10)});
+  auto engine =
+      Engine::Open(url, {.settle_interval = absl::Milliseconds(10), .seed_plans = QuotaPlans()});
   if (engine.ok()) return *std::move(engine);
   report.Add("open: " + engine.status().ToString());
   return nullptr;

@@ -21,6 +21,7 @@
 
 #include "throttl/engine.h"
 
+#include "tests/quota_plans.h"
 #include "tests/scale.h"
 #include "tests/temp_dir.h"
 
@@ -354,7 +355,8 @@ TEST_CASE("a subject whose slot was taken while the clock went back spends no la
   constexpr int kSlotsAtFirst = 1024;
   const absl::Time day = absl::FromCivil(absl::CivilDay(2026, 9, 22), absl::UTCTimeZone());
   const auto clock = std::make_shared<ManualClock>(day);
-  const auto engine = Engine::Open("memory:", {.settle_thread = false, .clock = clock});
+  const auto engine =
+      Engine::Open("memory:", {.settle_thread = false, .seed_plans = QuotaPlans(), .clock = clock});
   REQUIRE(engine.ok());
   const auto new_secret = [&] {
     const auto issued = (*engine)->CreateKey(

@@ -27,6 +27,8 @@ class EngineUnderTest {
   explicit EngineUnderTest(const std::string& store, EngineOptions options = {})
       : clock_(std::make_shared<ManualClock>(absl::FromUnixSeconds(1'790'000'000))) {
     options.clock = clock_;
+    // Most tests are of quotas, at one moment.
+    for (Plan& plan : options.seed_plans) plan.rate_limits.clear();
     auto engine = Engine::Open(store == "memory" ? "memory:" : dir_.File("throttl.db"), options);
     REQUIRE_MESSAGE(engine.ok(), engine.status().ToString());
     engine_ = *std::move(engine);

@@ -12,8 +12,11 @@ namespace throttl::testing {
 namespace {
 
 TEST_CASE("free, pro and enterprise are seeded when a store is first opened") {
-  ForEachStore([](EngineUnderTest& t) {
-    const auto plans = t.engine().ListPlans();
+  const TempDir dir;
+  for (const std::string& url : {std::string("memory:"), dir.File("throttl.db")}) {
+    const auto engine = Engine::Open(url);
+    REQUIRE(engine.ok());
+    const auto plans = (*engine)->ListPlans();
     REQUIRE(plans.ok());
     REQUIRE(plans->size() == 3);
     CHECK((*plans)[0].id == "enterprise");
@@ -21,8 +24,8 @@ TEST_CASE("free, pro and enterprise are seeded when a store is first opened") {
     CHECK((*plans)[2].id == "pro");
     CHECK((*plans)[1].quota->limit == 1000);
     CHECK((*plans)[1].rate_limits.at(0).limit == 10);
-    CHECK(t.Events().size() == 3);
-  });
+    CHECK((*engine)->ReadEvents(0, 1000)->size() == 3);
+  }
 }
 
 TEST_CASE("seed plans are never overwritten later, and a removed one does not come back") {

@@ -18,6 +18,7 @@
 
 #include "src/base/sha256.h"
 #include "tests/engine/engine_on_stores.h"
+#include "tests/quota_plans.h"
 
 namespace throttl::testing {
 namespace {
@@ -457,8 +458,9 @@ TEST_CASE("what was flushed is there when the store is opened again, and not twi
 
 TEST_CASE("two engines on one file are one counter, and a revocation holds in both at once") {
   const TempDir dir;
-  auto a = Engine::Open(dir.File("throttl.db"), {.settle_thread = false});
-  auto b = Engine::Open(dir.File("throttl.db"), {.settle_thread = false});
+  const EngineOptions options{.settle_thread = false, .seed_plans = QuotaPlans()};
+  auto a = Engine::Open(dir.File("throttl.db"), options);
+  auto b = Engine::Open(dir.File("throttl.db"), options);
   REQUIRE(a.ok());
   REQUIRE(b.ok());
   const auto issued = (*a)->CreateKey({.owner_id = "acme"});

@@ -431,7 +431,7 @@ TEST_CASE("in a forked child a table of private memory answers FailedPreconditio
       if (!absl::StrContains(answer.message(), "child")) return false;
     }
     for (const std::uint64_t known : {std::uint64_t{0}, generation}) {
-      const internal::Spend spend{.cost = 1, .now_ms = kStart, .generation = known};
+      const internal::UnitSpend spend{.cost = 1, .now_ms = kStart, .generation = known};
       if (table->TrySpend(ref, spend).code != SpendCode::kStale) return false;
       if (table->Probe(ref, spend).code != SpendCode::kStale) return false;
     }

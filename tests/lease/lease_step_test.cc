@@ -196,7 +196,8 @@ TEST_CASE("what is read of a slot belongs together: nothing that fits is refused
       target.aim.limit_version = 3;
       REQUIRE((*table)->Find(target).ok());
     });
-    const internal::Spend spend{.cost = 1, .now_ms = kStart, .generation = (*table)->generation()};
+    const internal::UnitSpend spend{
+        .cost = 1, .now_ms = kStart, .generation = (*table)->generation()};
     const internal::SpendAnswer answer =
         point == "spend.read" ? (*table)->TrySpend(ref, spend) : (*table)->Probe(ref, spend);
     CHECK(at.reached());
@@ -211,7 +212,7 @@ TEST_CASE(
   const auto table = OpenTable("");
   const SlotRef ref = MustSlot(**table, "k:one", {.limit = 10});
   const std::uint64_t generation = (*table)->generation();
-  const internal::Spend spend{.cost = 1, .now_ms = kStart, .generation = generation};
+  const internal::UnitSpend spend{.cost = 1, .now_ms = kStart, .generation = generation};
   {
     const At at("spend.fits",
                 [&] { MustSlot(**table, "k:one", {.limit = 0, .limit_version = 2}); });
