@@ -74,6 +74,9 @@ TEST_CASE("units left, never negative; std::nullopt when there is no limit") {
   CHECK(QuotaState{.limit = 10, .used = 11}.remaining() == 0);
   CHECK(QuotaState{.limit = 0, .used = kMax}.remaining() == 0);
   CHECK(QuotaState{.limit = kLimitMax, .used = 0}.remaining() == kLimitMax);
+  CHECK(QuotaState{.limit = 10, .used = std::numeric_limits<std::int64_t>::min()}.remaining() ==
+        10);
+  CHECK(QuotaState{.limit = -10, .used = -20}.remaining() == 0);
 }
 
 TEST_CASE("the policy that refused is the rate limit, the quota's period, or none") {
