@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/time/time.h"
 #include <doctest/doctest.h>
 
 #include "throttl/decision.h"
@@ -64,6 +65,7 @@ TEST_CASE("a decision that nobody filled in refuses") {
   const Decision decision;
   CHECK(!decision.allowed());
   CHECK(decision.http_status() == 503);
+  CHECK(decision.quota.starts_at == absl::InfinitePast());
 }
 
 TEST_CASE("units left, never negative; std::nullopt when there is no limit") {
