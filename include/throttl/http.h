@@ -23,7 +23,8 @@ namespace throttl {
 // draft-ietf-httpapi-ratelimit-headers, which differ.
 //
 // Drafts 8 and 10 tell of every limit that is known, the rate limit first and the quota second, in
-// both fields; a quota is called by its period, as Decision::violated_policy() says.
+// both fields; a quota is called by its period, as Decision::violated_policy() says, so no rate
+// limit should be called "month".
 //   RateLimit-Policy: "search";q=20;w=60, "month";q=50000;w=2678400
 //   RateLimit: "search";r=17;t=3, "month";r=41230;t=1036800
 // `q` is the limit and `r` what is left of it. `w`, the seconds of the window, or of this very

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string_view>
@@ -69,7 +70,8 @@ int HttpStatus(DecisionCode code) {
 
 std::optional<std::int64_t> QuotaState::remaining() const {
   if (!limit.has_value()) return std::nullopt;
-  return used >= *limit ? 0 : *limit - used;
+  const std::int64_t spent = std::max<std::int64_t>(used, 0);
+  return spent >= *limit ? 0 : *limit - spent;
 }
 
 std::string_view Decision::violated_policy() const& {

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/time/time.h"
 #include <doctest/doctest.h>
 
 #include "throttl/decision.h"
@@ -64,6 +65,7 @@ TEST_CASE("a decision that nobody filled in refuses") {
   const Decision decision;
   CHECK(!decision.allowed());
   CHECK(decision.http_status() == 503);
+  CHECK(decision.quota.starts_at == absl::InfinitePast());
 }
 
 TEST_CASE("units left, never negative; std::nullopt when there is no limit") {
@@ -74,6 +76,9 @@ TEST_CASE("units left, never negative; std::nullopt when there is no limit") {
   CHECK(QuotaState{.limit = 10, .used = 11}.remaining() == 0);
   CHECK(QuotaState{.limit = 0, .used = kMax}.remaining() == 0);
   CHECK(QuotaState{.limit = kLimitMax, .used = 0}.remaining() == kLimitMax);
+  CHECK(QuotaState{.limit = 10, .used = std::numeric_limits<std::int64_t>::min()}.remaining() ==
+        10);
+  CHECK(QuotaState{.limit = -10, .used = -20}.remaining() == 0);
 }
 
 TEST_CASE("the policy that refused is the rate limit, the quota's period, or none") {
