@@ -21,6 +21,7 @@
 #include "src/key/secret_format.h"
 #include "src/policy/cidr.h"
 #include "src/policy/endpoint_pattern.h"
+#include "src/policy/gcra.h"
 #include "src/policy/scope.h"
 
 namespace throttl::internal {
@@ -40,8 +41,7 @@ constexpr std::int64_t kTableSizeMax = std::int64_t{1} << 30;
 constexpr absl::Duration kOverlapMax = absl::Hours(24 * 400);
 constexpr absl::Duration kWindowMin = absl::Milliseconds(1);
 constexpr absl::Duration kWindowMax = absl::Hours(24 * 31);
-// Ten years. Added to the time since 1970 it stays below 2^62 nanoseconds until the year 2106.
-constexpr absl::Duration kBurstReturnMax = absl::Hours(24 * 3650);
+constexpr absl::Duration kBurstReturnMax = absl::Nanoseconds(kGcraToleranceMaxNs);
 constexpr absl::Duration kSettleIntervalMin = absl::Milliseconds(10);
 constexpr absl::Duration kSettleIntervalMax = absl::Seconds(60);
 constexpr absl::Duration kHistoryKeptMin = absl::Hours(24);

@@ -38,6 +38,7 @@ absl::StatusOr<Usage> UsageReader::UsageOf(const Key& key, const PlansById& plan
     usage.quota.period = counted.quota->period;
   }
   usage.quota.resets_at = counted.period_end;
+  if (counted.period_end.has_value()) usage.quota.starts_at = counted.counter.period_start;
   THROTTL_ASSIGN_OR_RETURN(const std::optional<UnsettledSlot> slot,
                            context_.table->Read(counted.counter.subject));
   const std::string key_subject = absl::StrCat("k:", key.id);

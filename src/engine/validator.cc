@@ -181,7 +181,10 @@ void Validator::FillQuota(const Passage& passage, const SpendAnswer& answer,
   decision.quota.used = answer.used;
   decision.quota.period = facts.period;
   if (answer.period.ends()) {
-    decision.quota.resets_at = absl::FromUnixSeconds(answer.period.end_s());
+    const absl::Time end = absl::FromUnixSeconds(answer.period.end_s());
+    decision.quota.resets_at = end;
+    const std::int64_t length_s = answer.period.length_s();
+    if (length_s != 0) decision.quota.starts_at = end - absl::Seconds(length_s);
   }
   if (!facts.Has(kQuotaHasLimit)) return;
   decision.quota.limit = facts.limit;

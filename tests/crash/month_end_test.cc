@@ -218,7 +218,7 @@ class KilledCrossing {
         "change.valid", "change.closed", "change.state", "change.fields", "change.opened"};
     constexpr std::size_t kStops = 24;
     for (std::size_t stop = 1; stop <= kStops; ++stop) {
-      stop_at_ = stop * KilledCount() / (kStops + 1) + random_() % 100;
+      stop_at_ = stop * KilledCount() / (kStops + 1) + random_() % (KilledCount() / (kStops + 1));
       std::optional<FatalPoint> point;
       if (stop % 2 == 0) {
         point = FatalPoint{.name = kTurnPoints[stop / 2 % kTurnPoints.size()],

@@ -368,11 +368,11 @@ TEST_CASE("a subject whose slot was taken while the clock went back spends no la
   int allowed = 0;
   while ((*engine)->Validate(secret).allowed()) ++allowed;
   REQUIRE((*engine)->Flush().ok());
-  clock->Advance(absl::Hours(1));
+  clock->Advance(absl::Hours(2));
   for (int i = 0; i < kSlotsAtFirst; ++i) REQUIRE((*engine)->Validate(new_secret()).allowed());
   clock->JumpTo(day - absl::Hours(1));
   REQUIRE((*engine)->Validate(secret).allowed());
-  clock->JumpTo(day + absl::Hours(2));
+  clock->JumpTo(day + absl::Hours(3));
   while ((*engine)->Validate(secret).allowed()) ++allowed;
   CHECK(allowed == kLimit);
 }

@@ -318,6 +318,69 @@ TEST_CASE(
       ByHand());
 }
 
+TEST_CASE("a soft quota allows a percentage beyond its limit, and says so") {
+  ForEachStore(
+      [](EngineUnderTest& t) {
+        const IssuedKey issued =
+            IssueOn(t, {.id = "soft", .quota = Quota{.limit = 50, .soft_percent = 10}});
+        for (int i = 0; i < 50; ++i) {
+          const Decision d = Validate(t, issued);
+          CHECK(d.allowed());
+          CHECK_FALSE(d.over_quota);
+        }
+        for (int i = 51; i <= 55; ++i) {
+          const Decision d = Validate(t, issued);
+          CHECK(d.allowed());
+          CHECK(d.over_quota);
+          CHECK(d.quota.limit == 50);
+          CHECK(d.quota.used == i);
+          CHECK(d.quota.remaining() == 0);
+          CHECK(d.alert_percent == 100);
+        }
+        const Decision refused = Validate(t, issued);
+        CHECK(refused.code == DecisionCode::kQuotaExceeded);
+        CHECK_FALSE(refused.over_quota);
+        CHECK(refused.retry_after == *refused.quota.resets_at - t.Now());
+        // A cost that only the soft part makes room for can succeed in the next period.
+        CHECK(Validate(t, issued, {.cost = 55}).retry_after.has_value());
+        CHECK_FALSE(Validate(t, issued, {.cost = 56}).retry_after.has_value());
+        // The event is about the limit, and raised once.
+        REQUIRE(t.engine().Flush().ok());
+        int exceeded = 0;
+        for (const Event& event : t.Events()) {
+          exceeded += event.type == event_type::kQuotaExceeded ? 1 : 0;
+        }
+        CHECK(exceeded == 1);
+        // A change of the soft part holds at once.
+        REQUIRE(t.engine()
+                    .PutPlan({.id = "soft", .quota = Quota{.limit = 50, .soft_percent = 20}})
+                    .ok());
+        CHECK(Burst(t, issued) == 5);
+        REQUIRE(t.engine().PutPlan({.id = "soft", .quota = Quota{.limit = 50}}).ok());
+        CHECK(Validate(t, issued).code == DecisionCode::kQuotaExceeded);
+      },
+      ByHand());
+}
+
+TEST_CASE("the quota of a decision says when its period began") {
+  ForEachStore(
+      [](EngineUnderTest& t) {
+        const absl::TimeZone utc = absl::UTCTimeZone();
+        const Decision month = Validate(t, t.Issue("acme"));
+        CHECK(month.quota.starts_at == absl::FromCivil(absl::CivilMonth(2026, 9), utc));
+        CHECK(*month.quota.resets_at - month.quota.starts_at == absl::Hours(30 * 24));
+        const Decision year = Validate(
+            t, IssueOn(t, {.id = "year", .quota = Quota{.limit = 9, .period = Period::kYear}}));
+        CHECK(year.quota.starts_at == absl::FromCivil(absl::CivilYear(2026), utc));
+        const Decision none = Validate(t, IssueOn(t, {.id = "none"}));
+        CHECK(none.quota.starts_at == absl::InfinitePast());
+        const auto usage = t.engine().GetUsage(month.key_id.view());
+        REQUIRE(usage.ok());
+        CHECK(usage->quota.starts_at == month.quota.starts_at);
+      },
+      ByHand());
+}
+
 TEST_CASE("refusals by rate limits stand in the history of the key") {
   ForEachStore(
       [](EngineUnderTest& t) {
