@@ -26,6 +26,7 @@
 #include "throttl/clock.h"
 #include "throttl/decision.h"
 #include "throttl/event.h"
+#include "throttl/explanation.h"
 #include "throttl/key.h"
 #include "throttl/plan.h"
 #include "throttl/usage.h"
@@ -124,6 +125,12 @@ class Engine {
   // decision.spent. Repeating it changes nothing. Nothing changes when the decision refused or its
   // period has ended. Rate limits are not given back.
   std::int64_t Adjust(Decision& decision, std::int64_t actual_cost) noexcept;
+
+  // What Peek would decide on a live secret of the key, and every limit that applies to the request,
+  // with its state: for people. Spends nothing. It reads the store and allocates.
+  // InvalidArgument: the cost. NotFound: also another owner's key.
+  absl::StatusOr<Explanation> Explain(std::string_view key_id, const Request& request = {},
+                                      const Caller& caller = {});
 
   // Keys. Errors of all: InvalidArgument (says which field and bound), NotFound (also for another
   // owner's key), Unavailable (nothing is known of the outcome; repeat the call). When a call

@@ -18,6 +18,7 @@
 #include "src/base/status_macros.h"
 #include "src/base/system_clock.h"
 #include "src/engine/engine_context.h"
+#include "src/engine/explainer.h"
 #include "src/engine/field_rules.h"
 #include "src/engine/key_importer.h"
 #include "src/engine/key_index.h"
@@ -46,6 +47,7 @@ class Engine::Impl final : public internal::ForkParticipant {
         settler_(context_, *context_.table),
         upkeep_(context_),
         usage_(context_, plans_, keys_, settler_),
+        explainer_(context_, plans_, keys_, usage_, calls_),
         validator_({.context = context_,
                     .table = *context_.table,
                     .index = *index_,
@@ -84,6 +86,7 @@ class Engine::Impl final : public internal::ForkParticipant {
   const internal::KeyManager& keys() const { return keys_; }
   const internal::KeyImporter& importer() const { return importer_; }
   const internal::UsageReader& usage() const { return usage_; }
+  const internal::Explainer& explainer() const { return explainer_; }
   absl::Status Flush(internal::Upkeep::Pace pace);
 
   void BeforeFork() override;
@@ -104,6 +107,7 @@ class Engine::Impl final : public internal::ForkParticipant {
   internal::Upkeep upkeep_;
   const internal::UsageReader usage_;
   internal::CallGate calls_;
+  const internal::Explainer explainer_;
   internal::Validator validator_;
   std::atomic<bool> closed_ = false;
   // Written while a call is under way or a fork holds them off.
@@ -291,6 +295,11 @@ Decision Engine::Peek(std::string_view secret, const Request& request) noexcept 
 
 std::int64_t Engine::Adjust(Decision& decision, std::int64_t actual_cost) noexcept {
   return impl_->Adjust(decision, actual_cost);
+}
+
+absl::StatusOr<Explanation> Engine::Explain(std::string_view key_id, const Request& request,
+                                            const Caller& caller) {
+  return impl_->Run([&] { return impl_->explainer().Explain(key_id, request, caller); });
 }
 
 absl::StatusOr<Usage> Engine::GetUsage(std::string_view key_id, const Caller& caller) {
