@@ -1,5 +1,6 @@
 # Uses ccache where it is installed, and works: it fails for a user without a home. The headers of
-# this tree are precompiled, which ccache wants to be told.
+# this tree are precompiled, which ccache wants to be told. All copies of the tree share what was
+# compiled: paths below it count as relative.
 set(THROTTL_PRECOMPILE ON CACHE BOOL "")
 find_program(THROTTL_CCACHE ccache)
 if(THROTTL_CCACHE)
@@ -8,6 +9,7 @@ if(THROTTL_CCACHE)
                   RESULT_VARIABLE unusable OUTPUT_QUIET ERROR_QUIET)
   if(NOT unusable)
     set(CMAKE_CXX_COMPILER_LAUNCHER
-        ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=${sloppiness} ${THROTTL_CCACHE} CACHE STRING "")
+        ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=${sloppiness} CCACHE_BASEDIR=${CMAKE_SOURCE_DIR}
+        CCACHE_NOHASHDIR=true ${THROTTL_CCACHE} CACHE STRING "")
   endif()
 endif()

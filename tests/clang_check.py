@@ -5,7 +5,8 @@
 
 g++ builds what runs; this shows that clang takes it as well. Every header is compiled by itself.
 A file is checked again only when it, a header of this tree that it includes, a command or a tool
-has changed; BUILD_DIRECTORY/clang_check remembers. Ends with the number of files and failures.
+has changed. As with ccache, that is remembered in the user's cache directory, for all copies of the
+tree; THROTTL_CLANG_CACHE names another directory. Ends with the number of files and failures.
 """
 
 import concurrent.futures
@@ -45,17 +46,31 @@ def flags_of_sources(build):
     return flags
 
 
+def cache_directory(build):
+    """Where checks are remembered; in the build directory for a user without a home."""
+    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path(os.path.expanduser("~"), ".cache")
+    named = os.environ.get("THROTTL_CLANG_CACHE") or pathlib.Path(home, "throttl", "clang_check")
+    for path in (pathlib.Path(named), build / "clang_check"):
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(path, os.W_OK):
+            return path
+    raise OSError(f"{build} is not writable")
+
+
 class Checker:
     def __init__(self, build):
-        self.cache = build / "clang_check"
-        self.cache.mkdir(exist_ok=True)
+        self.cache = cache_directory(build)
         self.flags = flags_of_sources(build)
         tools = [run([tool, "--version"]).stdout for tool in ("clang++", "clang-tidy")]
         settings = [(ROOT / name).read_text() for name in (".clang-tidy", "tests/clang_check.py")]
         self.base = "\n".join(tools + settings + WARNINGS)
 
     def digest(self, path, flags, seen):
-        text = [self.base, path, *flags]
+        # The same in every copy of the tree.
+        text = [self.base, path, *(flag.replace(str(ROOT), "ROOT") for flag in flags)]
         text += [f"{p} {hashlib.sha256((ROOT / p).read_bytes()).hexdigest()}"
                  for p in sorted(seen) if (ROOT / p).is_file()]
         return hashlib.sha256("\n".join(text).encode()).hexdigest()
@@ -65,10 +80,11 @@ class Checker:
         flags = self.flags.get(path, DEFAULT_FLAGS)
         stamp = self.cache / path.replace("/", "-")
         if stamp.exists():
-            digest, *seen = stamp.read_text().split("\n")
+            digest, *seen = stamp.read_text(encoding="utf-8").split("\n")
             if digest == self.digest(path, flags, seen):
                 return ""
-        depends = stamp.with_suffix(stamp.suffix + ".d")
+        own = f"{stamp.name}.{os.getpid()}"  # another copy may be checked at the same time
+        depends = self.cache / f"{own}.d"
         language = ["-x", "c++", "-Wno-pragma-once-outside-header"]
         syntax = run(["clang++", *WARNINGS, *flags, *language, "-fsyntax-only", "-MMD", "-MF",
                       str(depends), path])
@@ -80,7 +96,10 @@ class Checker:
                 return tidy.stdout
         words = depends.read_text().replace("\\\n", " ").split()[1:] if depends.exists() else [path]
         seen = sorted({os.path.relpath(ROOT / word, ROOT) for word in words})
-        stamp.write_text("\n".join([self.digest(path, flags, seen), *seen]))
+        depends.unlink(missing_ok=True)
+        written = self.cache / own
+        written.write_text("\n".join([self.digest(path, flags, seen), *seen]), encoding="utf-8")
+        written.replace(stamp)
         return ""
 
 
