@@ -114,7 +114,7 @@ static_assert(sizeof(RateEntry) == 32);
 struct RateWords {
   Word size;               // entries that are in use; 0: none yet
   Word growing;            // 1: entries are frozen for a growth, and thawed if that ends here
-  SignedWord freed_to_ns;  // the latest time from which an entry said nothing when it was freed
+  SignedWord freed_to_ns;  // when all entries that were freed had come to say nothing
 };
 
 // A change of a slot, written before it is made, so that who finds it half made can finish it.

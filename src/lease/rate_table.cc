@@ -28,15 +28,15 @@ void RateTable::Attach(RateWords& words, RateEntry* entries, std::uint64_t entri
 }
 
 absl::StatusOr<RateClaimed> RateTable::Claim(const RateClaim& claim, RateFreeAt free_at) {
-  if (claim.clock_went_back && words_->freed_to_ns.load() >= claim.now_ns) {
-    words_->freed_to_ns.store(claim.now_ns - 1);
+  if (claim.clock_went_back && claim.now_ns < words_->freed_to_ns.load()) {
+    words_->freed_to_ns.store(claim.now_ns);
   }
   for (;;) {
     const std::uint64_t size = words_->size.load(std::memory_order_acquire);
     if (size != 0) {
       if (HasTag(size, claim.tag)) return RateClaimed::kThere;
       // Who comes late must not find its limit at rest, because others saw it come to rest since.
-      if (claim.now_ns <= words_->freed_to_ns.load()) return RateClaimed::kLags;
+      if (claim.now_ns < words_->freed_to_ns.load()) return RateClaimed::kLags;
       bool full = false;
       const RateClaimed claimed = ClaimFree(claim, free_at, size, full);
       if (!full) return claimed;
@@ -78,9 +78,8 @@ bool RateTable::Take(RateEntry& entry, const RateClaim& claim, RateFreeAt free_a
   std::uint64_t word = entry.word.load(std::memory_order_acquire);
   if (!IsFree(entry, word, free_at, claim.now_ns)) return false;
   if (entry.tag.load() != 0) {
-    const std::int64_t freed_at = free_at(word, entry.window_ns.load(), claim.now_ns);
     // Before it is free, so that no lagging clock finds it at rest if this process ends here.
-    if (freed_at > words_->freed_to_ns.load()) words_->freed_to_ns.store(freed_at);
+    NoteFreed(free_at(word, entry.window_ns.load(), claim.now_ns));
   }
   THROTTL_FAULT_POINT("rate.free");
   // Somebody may have spent from it since.
@@ -95,6 +94,10 @@ bool RateTable::Take(RateEntry& entry, const RateClaim& claim, RateFreeAt free_a
   entry.word.store(claim.word, std::memory_order_release);
   THROTTL_FAULT_POINT("rate.claimed");
   return true;
+}
+
+void RateTable::NoteFreed(std::int64_t free_at_ns) {
+  if (free_at_ns >= words_->freed_to_ns.load()) words_->freed_to_ns.store(free_at_ns + 1);
 }
 
 absl::Status RateTable::Grow(const RateClaim& claim, RateFreeAt free_at) {
@@ -124,8 +127,7 @@ absl::Status RateTable::Grow(const RateClaim& claim, RateFreeAt free_at) {
         all = CopyTo(size, tag, entry);
         continue;
       }
-      const std::int64_t freed_at = free_at(word, entry.window_ns.load(), claim.now_ns);
-      if (freed_at > words_->freed_to_ns.load()) words_->freed_to_ns.store(freed_at);
+      NoteFreed(free_at(word, entry.window_ns.load(), claim.now_ns));
     }
     THROTTL_FAULT_POINT("rate.copied");
     if (all) {

@@ -107,6 +107,11 @@ class RateTable {
     return found;
   }
 
+  // No earlier than this may a tag be claimed: by then the freed entries said nothing.
+  std::int64_t freed_to_ns() const noexcept {
+    return words_->freed_to_ns.load(std::memory_order_acquire);
+  }
+
   // The word that the entry has now; false if it was claimed again since, or is frozen.
   static bool LookAgain(FoundRate& found) noexcept {
     const std::int64_t since_ns = found.since_ns;
@@ -157,6 +162,7 @@ class RateTable {
 
   bool HasTag(std::uint64_t size, std::uint64_t tag);
   RateClaimed ClaimFree(const RateClaim& claim, RateFreeAt free_at, std::uint64_t size, bool& full);
+  void NoteFreed(std::int64_t free_at_ns);
   bool Take(RateEntry& entry, const RateClaim& claim, RateFreeAt free_at);
   absl::Status Grow(const RateClaim& claim, RateFreeAt free_at);
   bool CopyTo(std::uint64_t size, std::uint64_t tag, const RateEntry& from);
