@@ -45,7 +45,8 @@ absl::StatusOr<RateClaimed> RateTable::Claim(const RateClaim& claim, RateFreeAt 
   }
 }
 
-// Frees what killed claimers left, and looks whether the tag is there.
+// Frees what killed claimers left, and looks whether the tag is there. What they left stays frozen
+// until it is claimed: a swap in flight must not find an earlier word in it again.
 bool RateTable::HasTag(std::uint64_t size, std::uint64_t tag) {
   bool has = false;
   for (int which = 0; which < 2; ++which) {
@@ -54,7 +55,6 @@ bool RateTable::HasTag(std::uint64_t size, std::uint64_t tag) {
       if ((entry.word.load(std::memory_order_acquire) & kRateFrozen) != 0) {
         entry.tag.store(0, std::memory_order_release);
         THROTTL_FAULT_POINT("rate.forgotten");
-        entry.word.store(0, std::memory_order_release);
       }
       has |= entry.tag.load(std::memory_order_acquire) == tag;
     }
@@ -82,8 +82,9 @@ bool RateTable::Take(RateEntry& entry, const RateClaim& claim, RateFreeAt free_a
     NoteFreed(free_at(word, entry.window_ns.load(), claim.now_ns));
   }
   THROTTL_FAULT_POINT("rate.free");
-  // Somebody may have spent from it since.
-  if (!entry.word.compare_exchange_strong(word, word | kRateFrozen, std::memory_order_acq_rel)) {
+  // Somebody may have spent from it since, unless it was frozen and is nobody's.
+  if ((word & kRateFrozen) == 0 &&
+      !entry.word.compare_exchange_strong(word, word | kRateFrozen, std::memory_order_acq_rel)) {
     return false;
   }
   THROTTL_FAULT_POINT("rate.frozen");
@@ -113,7 +114,6 @@ absl::Status RateTable::Grow(const RateClaim& claim, RateFreeAt free_at) {
       RateEntry& entry = entries_[old + i];
       if ((entry.word.load(std::memory_order_acquire) & kRateFrozen) == 0) continue;
       entry.tag.store(0, std::memory_order_release);
-      entry.word.store(0, std::memory_order_release);
     }
     words_->growing.store(1, std::memory_order_release);
     THROTTL_FAULT_POINT("rate.grows");
@@ -157,9 +157,13 @@ bool RateTable::CopyTo(std::uint64_t size, std::uint64_t tag, const RateEntry& f
   return false;
 }
 
+// What is nobody's stays frozen, as in HasTag.
 void RateTable::Thaw(std::uint64_t size) {
   for (std::uint64_t i = 0; i < size; ++i) {
-    entries_[size + i].word.fetch_and(~kRateFrozen, std::memory_order_acq_rel);
+    RateEntry& entry = entries_[size + i];
+    if (entry.tag.load(std::memory_order_acquire) == 0) continue;
+    entry.word.fetch_and(~kRateFrozen, std::memory_order_acq_rel);
+    THROTTL_FAULT_POINT("rate.thawed");
   }
   words_->growing.store(0, std::memory_order_release);
 }
