@@ -13,7 +13,8 @@
 // published last; whoever finds a growth that was not finished thaws them.
 //
 // A tag has eight places: four neighbours in each of two buckets (Azar et al., "Balanced
-// allocations", 1994). The table doubles when all eight are taken.
+// allocations", 1994), the second of which is for tags whose first is fuller. The table doubles when
+// all eight are taken; one of 2^20 entries that may not double then holds some 450,000 tags.
 //
 // Thread safety: Find, Look and Swap from any thread and process; Claim under the table lock.
 //
@@ -165,6 +166,8 @@ class RateTable {
   }
 
   bool HasTag(std::uint64_t size, std::uint64_t tag);
+  int EmptierBucket(std::uint64_t size, std::uint64_t tag,
+                    const std::function<bool(const RateEntry&)>& is_taken) const;
   RateClaimed ClaimFree(const RateClaim& claim, RateFreeAt free_at, std::uint64_t size, bool& full);
   void NoteFreed(std::int64_t free_at_ns);
   bool Take(RateEntry& entry, const RateClaim& claim, RateFreeAt free_at);

@@ -8,12 +8,16 @@
 #define THROTTL_TESTS_LEASE_RATE_PARTS_H_
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 
 #include "src/lease/lease_table.h"
 #include "src/lease/rate_table.h"
@@ -22,6 +26,15 @@ namespace throttl::testing {
 
 inline constexpr std::int64_t kStartNs = 1'767'225'600'000'000'000;  // 2026-01-01
 inline constexpr std::int64_t kMsNs = 1'000'000;
+
+inline absl::StatusOr<std::unique_ptr<internal::LeaseTable>> OpenRates(
+    const std::string& path, std::int64_t rates_max = 1024) {
+  return internal::LeaseTable::Open({.path = path,
+                                     .store_id = "store-of-the-test",
+                                     .slots_max = 1024,
+                                     .rates_max = rates_max,
+                                     .lock_timeout = absl::Seconds(30)});
+}
 
 struct Gcra {
   std::int64_t interval_ns = kMsNs;  // of one unit
@@ -86,16 +99,26 @@ RateAnswer SpendRate(internal::LeaseTable& table, std::uint64_t tag, const Gcra&
   }
 }
 
-// Tags whose eight places, in a table of `size` entries, are those of tag number 0: what is chosen
-// here is what BucketOf of the table reads.
+// The least word after one unit at each of these times, in whatever order they were admitted;
+// std::nullopt: in some stretch of time they are more than the burst and what came back in it.
+inline std::optional<std::int64_t> LeastWord(std::vector<std::int64_t> admitted_ns,
+                                             const Gcra& limit) {
+  std::ranges::sort(admitted_ns);
+  std::int64_t word = 0;
+  for (const std::int64_t now_ns : admitted_ns) {
+    word = std::max(word, now_ns) + limit.interval_ns;
+    if (word - now_ns > limit.burst * limit.interval_ns) return std::nullopt;
+  }
+  return word;
+}
+
+// Tags that have the same eight places in a table of up to `size` entries: two buckets of four.
+// In a larger table they differ in one of the two.
 inline std::vector<std::uint64_t> TagsOfOneBucket(std::uint64_t size, std::size_t count,
                                                   std::uint64_t bucket = 5) {
-  const std::uint64_t other = bucket + 1;
   std::vector<std::uint64_t> tags;
   for (std::uint64_t i = 0; i < count; ++i) {
-    // Above the bits of the bucket, so that a larger table tells them apart.
-    const std::uint64_t low = bucket + (i * (size / 4));
-    tags.push_back(((i % 4) << 62) | (other << 32) | low);
+    tags.push_back(((i % 4) << 62) | ((bucket + 1) << 32) | (bucket + i * (size / 4)));
   }
   return tags;
 }
