@@ -152,7 +152,7 @@ void RunPhases(LeaseTable& table, const Race& race, std::uint64_t seed, Arena& a
 }
 
 TEST_CASE("at a fixed clock exactly what a limit has left is admitted, in processes on one file") {
-  const std::int64_t rounds = Scaled(100);
+  const std::int64_t rounds = Scaled(70);
   const std::uint64_t seed = std::random_device()();
   INFO("seed " << seed);
   for (std::int64_t round = 0; round < rounds; ++round) {
@@ -207,7 +207,7 @@ void RunOn(LeaseTable& table, const Race& race, std::uint64_t seed, Arena& arena
 }
 
 TEST_CASE("no stretch of time admits more than the burst and the rate, with clocks that lag") {
-  const std::int64_t rounds = Scaled(80);
+  const std::int64_t rounds = Scaled(60);
   const std::uint64_t seed = std::random_device()();
   INFO("seed " << seed);
   std::int64_t admitted = 0;
