@@ -71,7 +71,8 @@ int RateTable::EmptierBucket(std::uint64_t size, std::uint64_t tag,
   std::array<std::uint64_t, 2> taken = {};
   for (int which = 0; which < 2; ++which) {
     for (std::uint64_t place = 0; place < kPlaces; ++place) {
-      if (is_taken(At(size, BucketOf(size, tag, which), place))) ++taken[static_cast<std::size_t>(which)];
+      if (is_taken(At(size, BucketOf(size, tag, which), place)))
+        ++taken[static_cast<std::size_t>(which)];
     }
   }
   return taken[0] >= kPlaces / 2 && taken[1] < taken[0] ? 1 : 0;

@@ -44,10 +44,10 @@ constexpr std::int64_t kRatesMax = 1 << 15;
 constexpr Gcra kLimit{.interval_ns = kMsNs, .burst = 3};
 constexpr Gcra kSlow{.interval_ns = 3'600'000 * kMsNs};
 
-constexpr std::array kPoints = {"rate.look",      "rate.read",   "rate.free",   "rate.frozen",
-                                "rate.tagged",    "rate.claimed", "rate.grows", "rate.freezes",
-                                "rate.copied",    "rate.grown",  "rate.forgotten",
-                                "rate.recovers",  "rate.thawed"};
+constexpr std::array kPoints = {"rate.look",   "rate.read",    "rate.free",      "rate.frozen",
+                                "rate.tagged", "rate.claimed", "rate.grows",     "rate.freezes",
+                                "rate.copied", "rate.grown",   "rate.forgotten", "rate.recovers",
+                                "rate.thawed"};
 constexpr std::size_t kFirstGrowPoint = 6;
 constexpr std::size_t kGrowPoints = 4;
 constexpr std::size_t kForgottenPoint = 10;
@@ -151,9 +151,9 @@ class Killing {
     const bool grows = of_growth_ && starts_ % 2 == 0;
     const bool recovers = of_growth_ && !grows && random_() % 2 == 0;
     ++starts_;
-    const std::size_t point = grows        ? kFirstGrowPoint + random_() % kGrowPoints
-                              : recovers   ? kPoints.size() - 1 - random_() % kRecoverPoints
-                              : of_growth_ ? random_() % (kPoints.size() - kRecoverPoints)
+    const std::size_t point = grows                ? kFirstGrowPoint + random_() % kGrowPoints
+                              : recovers           ? kPoints.size() - 1 - random_() % kRecoverPoints
+                              : of_growth_         ? random_() % (kPoints.size() - kRecoverPoints)
                               : random_() % 2 == 0 ? kForgottenPoint
                                                    : random_() % kFirstGrowPoint;
     const bool at_point = grows || recovers || random_() % 8 != 0;

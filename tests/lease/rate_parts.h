@@ -63,6 +63,8 @@ inline internal::RateClaim ClaimOf(std::uint64_t tag, const Gcra& limit, std::in
           .now_ns = now_ns};
 }
 
+inline constexpr int kTriesMax = 1'000'000;
+
 struct RateAnswer {
   bool admitted = false;
   std::uint64_t word = 0;  // that was stored
@@ -70,17 +72,19 @@ struct RateAnswer {
 };
 
 // One request of `cost` units. `first_ns` is what its clock read some time ago; `clock` reads it
-// again, after an answer that others were quicker or that it lags.
-RateAnswer SpendRate(internal::LeaseTable& table, std::uint64_t tag, const Gcra& limit,
-                     std::int64_t first_ns, const auto& clock, std::int64_t cost = 1) {
+// again, after an answer that it lags.
+// `table` is a LeaseTable, or has its rates() and ClaimRate().
+RateAnswer SpendRate(auto& table, std::uint64_t tag, const Gcra& limit, std::int64_t first_ns,
+                     const auto& clock, std::int64_t cost = 1) {
   using internal::RateTable;
   internal::RateClaim claim = ClaimOf(tag, limit, first_ns, cost);
   if (cost > limit.burst) return {};
-  for (;;) {
+  for (int tries = 0; tries < kTriesMax; ++tries) {
     internal::FoundRate found = table.rates().Find(tag);
     if (found.state == internal::RateLookup::kFound) {
       const std::uint64_t seen = found.word;
       const std::optional<std::uint64_t> next = NextWord(limit, seen, claim.now_ns, cost);
+      THROTTL_FAULT_POINT("rate.decided");
       if (next.has_value() && RateTable::Swap(found, *next)) {
         return {.admitted = true, .word = *next};
       }
@@ -97,6 +101,7 @@ RateAnswer SpendRate(internal::LeaseTable& table, std::uint64_t tag, const Gcra&
     claim = ClaimOf(tag, limit, clock(), cost);
     claim.clock_went_back = claim.now_ns < freed_to_ns;
   }
+  return {.status = absl::InternalError("there is no end to it")};
 }
 
 // The least word after one unit at each of these times, in whatever order they were admitted;

@@ -68,8 +68,8 @@ class Script {
 };
 
 constexpr Gcra kLimit{.interval_ns = kMsNs, .burst = 4};
-constexpr std::array<std::string_view, 4> kClaimPoints = {"rate.free", "rate.frozen",
-                                                          "rate.tagged", "rate.claimed"};
+constexpr std::array<std::string_view, 4> kClaimPoints = {"rate.free", "rate.frozen", "rate.tagged",
+                                                          "rate.claimed"};
 
 std::unique_ptr<LeaseTable> MustOpen() {
   auto table = OpenTable("");

@@ -140,7 +140,8 @@ TEST_CASE("ResourceExhausted: all places of the tag are taken and the table may 
     const TempDir directory;
     const auto table = MustOpen(on_file ? directory.File("t-lease") : "");
     const std::vector<std::uint64_t> tags = TagsOfOneBucket(kEntriesMin, 9);
-    for (std::size_t i = 0; i < 8; ++i) REQUIRE(MustClaim(*table, tags[i]) == RateClaimed::kClaimed);
+    for (std::size_t i = 0; i < 8; ++i)
+      REQUIRE(MustClaim(*table, tags[i]) == RateClaimed::kClaimed);
     const std::int64_t last_ns = kStartNs + kMsNs;  // to which all words say something
     for (const std::int64_t now_ns : {kStartNs, last_ns - 1, last_ns}) {
       const absl::Status status = ClaimStatus(*table, tags[8], now_ns);
@@ -169,17 +170,17 @@ TEST_CASE("an entry that is not free is never taken away") {
   INFO("seed " << seed);
   std::mt19937_64 random(seed);
   const auto table = MustOpen("", 4096);
+  const std::int64_t rounds = 10'000 + Scaled(40'000);
   // Few buckets, so that their places are full most of the time.
   std::map<std::uint64_t, std::uint64_t> words;  // that say something
   std::int64_t now_ns = kStartNs;
   std::int64_t exhausted = 0;
-  for (std::int64_t round = 0; round < 50'000; ++round) {
+  for (std::int64_t round = 0; round < rounds; ++round) {
     now_ns += static_cast<std::int64_t>(random() % 100'000);
-    std::erase_if(words, [&](const auto& entry) {
-      return static_cast<std::int64_t>(entry.second) < now_ns;
-    });
-    const std::uint64_t tag = (random() % 4 << 62) | (random() % 4 << 32) |
-                              (random() % 8 * 4096) | (random() % 2 + 1);
+    std::erase_if(
+        words, [&](const auto& entry) { return static_cast<std::int64_t>(entry.second) < now_ns; });
+    const std::uint64_t tag =
+        (random() % 4 << 62) | (random() % 4 << 32) | (random() % 8 * 4096) | (random() % 2 + 1);
     if (const auto known = words.find(tag); known != words.end()) {
       const FoundRate found = table->rates().Find(tag);
       REQUIRE(found.state == RateLookup::kFound);
@@ -508,7 +509,8 @@ TEST_CASE("ResourceExhausted: the disk is full; all tags stay, and it grows when
     unlink(ballast.c_str());
     if (!ClaimStatus(**table, tags[8]).ok()) return false;
     for (std::size_t i = 0; i < 8; ++i) {
-      if (WordOf(**table, tags[i]) != static_cast<std::uint64_t>(kStartNs + kMsNs + 1)) return false;
+      if (WordOf(**table, tags[i]) != static_cast<std::uint64_t>(kStartNs + kMsNs + 1))
+        return false;
     }
     return true;
   }));
