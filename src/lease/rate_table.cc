@@ -1,6 +1,8 @@
 #include "src/lease/rate_table.h"
 
 #include <algorithm>
+#include <array>
+#include <cstddef>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -45,7 +47,8 @@ absl::StatusOr<RateClaimed> RateTable::Claim(const RateClaim& claim, RateFreeAt 
   }
 }
 
-// Frees what killed claimers left, and looks whether the tag is there.
+// Frees what killed claimers left, and looks whether the tag is there. What they left stays frozen
+// until it is claimed: a swap in flight must not find an earlier word in it again.
 bool RateTable::HasTag(std::uint64_t size, std::uint64_t tag) {
   bool has = false;
   for (int which = 0; which < 2; ++which) {
@@ -54,7 +57,6 @@ bool RateTable::HasTag(std::uint64_t size, std::uint64_t tag) {
       if ((entry.word.load(std::memory_order_acquire) & kRateFrozen) != 0) {
         entry.tag.store(0, std::memory_order_release);
         THROTTL_FAULT_POINT("rate.forgotten");
-        entry.word.store(0, std::memory_order_release);
       }
       has |= entry.tag.load(std::memory_order_acquire) == tag;
     }
@@ -62,9 +64,26 @@ bool RateTable::HasTag(std::uint64_t size, std::uint64_t tag) {
   return has;
 }
 
+// The bucket that a tag is put into if it has a place: the first, where it is found sooner, unless
+// that is half full and the second is less so.
+int RateTable::EmptierBucket(std::uint64_t size, std::uint64_t tag,
+                             const std::function<bool(const RateEntry&)>& is_taken) const {
+  std::array<std::uint64_t, 2> taken = {};
+  for (int which = 0; which < 2; ++which) {
+    for (std::uint64_t place = 0; place < kPlaces; ++place) {
+      if (is_taken(At(size, BucketOf(size, tag, which), place)))
+        ++taken[static_cast<std::size_t>(which)];
+    }
+  }
+  return taken[0] >= kPlaces / 2 && taken[1] < taken[0] ? 1 : 0;
+}
+
 RateClaimed RateTable::ClaimFree(const RateClaim& claim, RateFreeAt free_at, std::uint64_t size,
                                  bool& full) {
-  for (int which = 0; which < 2; ++which) {
+  const int emptier = EmptierBucket(size, claim.tag, [&](const RateEntry& entry) {
+    return !IsFree(entry, entry.word.load(std::memory_order_acquire), free_at, claim.now_ns);
+  });
+  for (const int which : {emptier, 1 - emptier}) {
     for (std::uint64_t i = 0; i < kPlaces; ++i) {
       RateEntry& entry = At(size, BucketOf(size, claim.tag, which), PlaceOf(claim.tag) + i);
       if (Take(entry, claim, free_at)) return RateClaimed::kClaimed;
@@ -82,8 +101,9 @@ bool RateTable::Take(RateEntry& entry, const RateClaim& claim, RateFreeAt free_a
     NoteFreed(free_at(word, entry.window_ns.load(), claim.now_ns));
   }
   THROTTL_FAULT_POINT("rate.free");
-  // Somebody may have spent from it since.
-  if (!entry.word.compare_exchange_strong(word, word | kRateFrozen, std::memory_order_acq_rel)) {
+  // Somebody may have spent from it since, unless it was frozen and is nobody's.
+  if ((word & kRateFrozen) == 0 &&
+      !entry.word.compare_exchange_strong(word, word | kRateFrozen, std::memory_order_acq_rel)) {
     return false;
   }
   THROTTL_FAULT_POINT("rate.frozen");
@@ -113,7 +133,6 @@ absl::Status RateTable::Grow(const RateClaim& claim, RateFreeAt free_at) {
       RateEntry& entry = entries_[old + i];
       if ((entry.word.load(std::memory_order_acquire) & kRateFrozen) == 0) continue;
       entry.tag.store(0, std::memory_order_release);
-      entry.word.store(0, std::memory_order_release);
     }
     words_->growing.store(1, std::memory_order_release);
     THROTTL_FAULT_POINT("rate.grows");
@@ -123,6 +142,7 @@ absl::Status RateTable::Grow(const RateClaim& claim, RateFreeAt free_at) {
       const std::uint64_t word = entry.word.fetch_or(kRateFrozen, std::memory_order_acq_rel);
       const std::uint64_t tag = entry.tag.load(std::memory_order_acquire);
       if (tag == 0) continue;
+      THROTTL_FAULT_POINT("rate.freezes");
       if (!IsFree(entry, word, free_at, claim.now_ns)) {
         all = CopyTo(size, tag, entry);
         continue;
@@ -143,7 +163,10 @@ absl::Status RateTable::Grow(const RateClaim& claim, RateFreeAt free_at) {
 }
 
 bool RateTable::CopyTo(std::uint64_t size, std::uint64_t tag, const RateEntry& from) {
-  for (int which = 0; which < 2; ++which) {
+  const int emptier = EmptierBucket(size, tag, [](const RateEntry& entry) {
+    return entry.tag.load(std::memory_order_relaxed) != 0;
+  });
+  for (const int which : {emptier, 1 - emptier}) {
     for (std::uint64_t i = 0; i < kPlaces; ++i) {
       RateEntry& entry = At(size, BucketOf(size, tag, which), PlaceOf(tag) + i);
       if (entry.tag.load(std::memory_order_relaxed) != 0) continue;
@@ -157,9 +180,13 @@ bool RateTable::CopyTo(std::uint64_t size, std::uint64_t tag, const RateEntry& f
   return false;
 }
 
+// What is nobody's stays frozen, as in HasTag.
 void RateTable::Thaw(std::uint64_t size) {
   for (std::uint64_t i = 0; i < size; ++i) {
-    entries_[size + i].word.fetch_and(~kRateFrozen, std::memory_order_acq_rel);
+    RateEntry& entry = entries_[size + i];
+    if (entry.tag.load(std::memory_order_acquire) == 0) continue;
+    entry.word.fetch_and(~kRateFrozen, std::memory_order_acq_rel);
+    THROTTL_FAULT_POINT("rate.thawed");
   }
   words_->growing.store(0, std::memory_order_release);
 }

@@ -9,11 +9,12 @@
 // An entry is looked up and swapped without a lock. Claiming one is under the table lock, where it
 // is looked up again: so a tag has one entry. A claimer freezes the entry first (the top bit of its
 // word), so that every swap in flight fails; one that is killed leaves it frozen, and the next
-// claimer that comes by frees it. To grow, all entries are frozen and copied, and the new place is
+// claimer that comes by makes it nobody's. To grow, all entries are frozen and copied, and the new place is
 // published last; whoever finds a growth that was not finished thaws them.
 //
 // A tag has eight places: four neighbours in each of two buckets (Azar et al., "Balanced
-// allocations", 1994). The table doubles when all eight are taken.
+// allocations", 1994), the second of which is for tags whose first is fuller. The table doubles when
+// all eight are taken; one of 2^20 entries that may not double then holds some 450,000 tags.
 //
 // Thread safety: Find, Look and Swap from any thread and process; Claim under the table lock.
 //
@@ -44,8 +45,9 @@ enum class RateLookup : std::uint8_t {
 struct FoundRate {
   RateLookup state = RateLookup::kAbsent;
   RateEntry* entry = nullptr;  // as long as the table
+  std::uint64_t tag = 0;
   std::uint64_t word = 0;
-  // Of the clock, in nanoseconds, when the entry was claimed. Two claims of an entry differ in it.
+  // Of the clock, in nanoseconds, when the entry was claimed. Two claims of a tag differ in it.
   std::int64_t since_ns = 0;
 };
 
@@ -112,12 +114,13 @@ class RateTable {
     return words_->freed_to_ns.load(std::memory_order_acquire);
   }
 
-  // The word that the entry has now; false if it was claimed again since, or is frozen.
+  // The word that the entry has now; false if it was claimed again since, or is frozen. Time alone
+  // does not tell: that of a claimer that was killed may be that of the next one.
   static bool LookAgain(FoundRate& found) noexcept {
-    const std::int64_t since_ns = found.since_ns;
     found.word = found.entry->word.load(std::memory_order_acquire);
     return (found.word & kRateFrozen) == 0 &&
-           found.entry->since_ns.load(std::memory_order_acquire) == since_ns;
+           found.entry->tag.load(std::memory_order_acquire) == found.tag &&
+           found.entry->since_ns.load(std::memory_order_acquire) == found.since_ns;
   }
 
   // Stores `word`, below 2^63, if the entry still has the word that was found; else false.
@@ -151,16 +154,20 @@ class RateTable {
 
   // The word first: if it is then swapped, tag and time were of the same claim.
   static bool Look(RateEntry& entry, std::uint64_t tag, FoundRate& found) noexcept {
+    THROTTL_FAULT_POINT("rate.look");
     found.word = entry.word.load(std::memory_order_acquire);
     THROTTL_FAULT_POINT("rate.read");
     found.since_ns = entry.since_ns.load(std::memory_order_acquire);
     if (entry.tag.load(std::memory_order_acquire) != tag) return false;
     found.entry = &entry;
+    found.tag = tag;
     found.state = (found.word & kRateFrozen) != 0 ? RateLookup::kFrozen : RateLookup::kFound;
     return true;
   }
 
   bool HasTag(std::uint64_t size, std::uint64_t tag);
+  int EmptierBucket(std::uint64_t size, std::uint64_t tag,
+                    const std::function<bool(const RateEntry&)>& is_taken) const;
   RateClaimed ClaimFree(const RateClaim& claim, RateFreeAt free_at, std::uint64_t size, bool& full);
   void NoteFreed(std::int64_t free_at_ns);
   bool Take(RateEntry& entry, const RateClaim& claim, RateFreeAt free_at);
