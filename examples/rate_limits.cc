@@ -12,6 +12,7 @@ namespace {
 
 // Every limit that matches a request applies to it. The bursts are the limits, as they are unless
 // said otherwise: "search" allows 3 at once, and from then on one each 20 seconds.
+// [README]
 throttl::Plan Api() {
   return {
       .id = "api",
@@ -26,6 +27,7 @@ throttl::Plan Api() {
           // Refuses nobody: the statistics say whom it would have refused.
           {.name = "planned", .limit = 5, .window = absl::Minutes(1), .shadow = true}}};
 }
+// [/README]
 
 throttl::Decision Go(throttl::Engine& engine, std::string_view secret, std::string_view method,
                      std::string_view path) {
