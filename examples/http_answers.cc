@@ -1,5 +1,5 @@
 // What a client gets over HTTP: headers and bodies of requests that are allowed, over the quota,
-// and without a good key.
+// too fast, and without a good key.
 #include <iostream>
 #include <memory>
 #include <string>
@@ -56,6 +56,9 @@ absl::Status Run() {
   auto issued = (*engine)->CreateKey(
       {.owner_id = "acme", .plan_id = "tiny", .addresses = {"198.51.100.0/24"}});
   if (!issued.ok()) return issued.status();
+  auto slow = (*engine)->CreateKey(
+      {.owner_id = "acme", .plan_id = "tiny", .rate_limits = {{.name = "search", .limit = 1}}});
+  if (!slow.ok()) return slow.status();
   const std::string secret(issued->secret.Reveal());
   auto proxies = throttl::TrustedProxies::Create({"10.0.0.0/8"});
   if (!proxies.ok()) return proxies.status();
@@ -76,6 +79,9 @@ absl::Status Run() {
   std::cout
       << "--- from another address than the key is for; the client wrote the first one itself\n";
   server.Handle({.x_api_key = secret, .x_forwarded_for = "198.51.100.7, 203.0.113.9"});
+  std::cout << "--- another key, which may make one request a minute: its first, and too fast\n";
+  server.Handle({.x_api_key = std::string(slow->secret.Reveal())});
+  server.Handle({.x_api_key = std::string(slow->secret.Reveal())});
   clock->Advance(absl::Hours(24 * 20));
   std::cout << "--- in September\n";
   server.Handle({.authorization = "Bearer " + secret});

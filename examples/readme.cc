@@ -1,4 +1,4 @@
-// The example of the README, as a program: tests/tidy_test.py compares the marked lines with it.
+// The first example of the README, as a program: tests/tidy_test.py compares the marked lines.
 #include <iostream>
 
 #include <throttl/engine.h>

@@ -128,6 +128,8 @@ PLANTS = {
         {"README.md": CLEAN["README.md"].replace("throttl.db", "other.db")},
         {"README.md": CLEAN["README.md"].replace("```cpp", "```c")},
         {"examples/readme.cc": "int main() {}\n"},
+        {"README.md": CLEAN["README.md"] + "```cpp\nNowhere();\n```\n"},
+        {"examples/other.cc": CLEAN["examples/readme.cc"].replace("throttl.db", "other.db")},
     ],
     "readme-commands": [{"README.md": CLEAN["README.md"].replace("tests/run.sh", "tests/go.sh")}],
 }

@@ -447,17 +447,19 @@ def check_version_once(tree):
 
 
 def check_readme_example(tree):
-    readme, example = (tree.by_path.get(p) for p in ("README.md", "examples/readme.cc"))
-    if not readme or not example:
-        yield ("examples/readme.cc", 0, "or README.md is missing")
-        return
-    block = re.search(r"^```cpp\n(.*?)^```$", readme.text, re.S | re.M)
-    region = re.search(r"^ *// \[README\]\n(.*?)^ *// \[/README\]\n", example.text, re.S | re.M)
-    if not block or not region:
-        yield at(readme, 0, "its C++ block, or the [README] region of the example, is missing")
-    elif block.group(1) != region.group(1):
-        yield at(readme, readme.line_of(block.start()),
-                 "its C++ block differs from the [README] region of examples/readme.cc")
+    readme = tree.by_path.get("README.md")
+    block = re.compile(r"^```cpp\n(.*?)^```$", re.S | re.M)
+    region = re.compile(r"^ *// \[README\]\n(.*?)^ *// \[/README\]\n", re.S | re.M)
+    blocks = {b.group(1): b.start() for b in block.finditer(readme.text if readme else "")}
+    regions = {r.group(1): source for source in tree.files if source.name.endswith(".cc")
+               and source.path.startswith("examples/") for r in region.finditer(source.text)}
+    if not blocks or "examples/readme.cc" not in {source.path for source in regions.values()}:
+        yield ("examples/readme.cc", 0, "its [README] region, or README.md's C++ block, is missing")
+    for text in blocks.keys() - regions.keys():
+        yield at(readme, readme.line_of(blocks[text]),
+                 "its C++ block is not the [README] region of an example")
+    for text in regions.keys() - blocks.keys():
+        yield at(regions[text], 0, "its [README] region is not in README.md")
 
 
 def check_readme_commands(tree):
