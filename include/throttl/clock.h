@@ -19,7 +19,7 @@ namespace throttl {
 class Clock {
  public:
   struct Reading {
-    absl::Time wall;           // for calendar periods and expiry; may jump
+    absl::Time wall;  // for calendar periods and expiry; may jump
     // For rate limits; never goes back. Of one origin in all processes that share a store on a
     // machine, and until it starts again: the system's counts from its start.
     absl::Duration monotonic;

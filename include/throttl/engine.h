@@ -80,7 +80,7 @@ struct EngineOptions {
   // 1..2^30 places for rate limits of keys that are limited at one time; 32 bytes each when in use.
   // A table that is in use keeps the number that it was made with.
   std::int64_t rate_slots_max = 1'000'000;
-  std::shared_ptr<Clock> clock = nullptr;   // nullptr: the system's
+  std::shared_ptr<Clock> clock = nullptr;  // nullptr: the system's
   std::function<void(std::span<std::uint8_t>)> random =
       nullptr;  // nullptr: getrandom; for tests only
   std::function<void(LogLevel, std::string_view)> log =

@@ -66,8 +66,8 @@ void StopAtPoint(const char* point) {
 std::unique_ptr<Engine> OpenOn(const std::string& path, Stage& stage) {
   // The clock stands still, so that no hour ends, for which a slot would need the table lock.
   const auto clock = std::make_shared<ManualClock>(absl::FromUnixSeconds(1'790'000'000));
-  auto engine = Engine::Open(
-      path, {.settle_thread = false, .seed_plans = QuotaPlans(), .clock = clock});
+  auto engine =
+      Engine::Open(path, {.settle_thread = false, .seed_plans = QuotaPlans(), .clock = clock});
   if (engine.ok()) return *std::move(engine);
   stage.report.Add("open: " + engine.status().ToString());
   return nullptr;

@@ -1,5 +1,4 @@
 #include "src/engine/field_rules.h"
-#include "src/policy/gcra.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -14,6 +13,8 @@
 #include "absl/time/civil_time.h"
 #include "absl/time/time.h"
 #include <doctest/doctest.h>
+
+#include "src/policy/gcra.h"
 
 namespace throttl::internal {
 namespace {

@@ -243,8 +243,7 @@ TEST_CASE("opening waits for the gate, and makes no file without it") {
 TEST_CASE("asking what a lease has does not wait for the gate, and says what settling said") {
   const ScratchDirectory scratch;
   const std::string path = scratch / "throttl.db";
-  const auto store =
-      Must(OpenSqliteStore({.path = path, .busy_timeout = absl::Milliseconds(20)}));
+  const auto store = Must(OpenSqliteStore({.path = path, .busy_timeout = absl::Milliseconds(20)}));
   const CounterId counter{.subject = "k:1", .period_start = absl::FromUnixSeconds(3600)};
   SettleBatch batch{.holder = HolderId{7}, .now = absl::FromUnixSeconds(3700)};
   batch.rows = {{.counter = counter, .seq = 1, .used = 5, .keep = 5, .sole = true}};
