@@ -263,7 +263,10 @@ Validator::Next Validator::SpendAll(Passage& passage, Decision& decision) {
   if (rated != Next::kGoOn) return rated;
   const Next next = SpendQuota(passage, decision);
   const bool stays_spent = next == Next::kDecided && passage.code == DecisionCode::kValid;
-  if (!stays_spent) rates.GiveBack();
+  if (!stays_spent) {
+    rates.GiveBack();
+    rates.Leave();
+  }
   if (next != Next::kDecided) return next;
   rates.Describe(decision.decided_at, decision.rate);
   counts_.AddShadowRefusals(rates.shadow_refusals());
