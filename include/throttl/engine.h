@@ -126,8 +126,8 @@ class Engine {
   // period has ended. Rate limits are not given back.
   std::int64_t Adjust(Decision& decision, std::int64_t actual_cost) noexcept;
 
-  // What Peek would decide on a live secret of the key, and every limit that applies to the request,
-  // with its state: for people. Spends nothing. It reads the store and allocates.
+  // What Peek would decide on a live secret of the key, and every limit that applies to the
+  // request, with its state: for people. Spends nothing. It reads the store and allocates.
   // InvalidArgument: the cost. NotFound: also another owner's key.
   absl::StatusOr<Explanation> Explain(std::string_view key_id, const Request& request = {},
                                       const Caller& caller = {});

@@ -141,15 +141,17 @@ void RatePass::GiveBack() {
   }
 }
 
-// Where the word is no longer the one of that time, the units stay spent.
+// Where the entry is no longer the one of that time, the units stay spent.
 void RatePass::GiveBackOne(Item& item) {
   item.spent = false;
   FoundRate found = item.found;
-  if (found.state != RateLookup::kFound) {
-    found = table_.rates().Find(item.tag);
-    if (found.state != RateLookup::kFound || found.since_ns != now_ns_) return;
-  }
-  while (RateTable::LookAgain(found)) {
+  const std::int64_t since_ns = found.state == RateLookup::kFound ? found.since_ns : now_ns_;
+  for (;;) {
+    if (found.state != RateLookup::kFound || !RateTable::LookAgain(found)) {
+      // Claimed by this request, or the table has grown since, or grows.
+      found = FindSettled(item.tag);
+      if (found.state != RateLookup::kFound || found.since_ns != since_ns) return;
+    }
     const std::uint64_t word = item.rule->GiveBack({.word = found.word,
                                                     .spent = item.answer.word,
                                                     .spent_at_ns = now_ns_,
@@ -157,6 +159,15 @@ void RatePass::GiveBackOne(Item& item) {
                                                     .cost = item.cost});
     if (word == found.word || RateTable::Swap(found, word)) return;
   }
+}
+
+// What is frozen after the wait, a killed claimer left: it was at rest.
+FoundRate RatePass::FindSettled(std::uint64_t tag) {
+  const FoundRate found = table_.rates().Find(tag);
+  if (found.state != RateLookup::kFrozen) return found;
+  const CallGate::Call call(gate_);
+  if (!table_.AwaitTableLock().ok()) return found;
+  return table_.rates().Find(tag);
 }
 
 void RatePass::Describe(absl::Time decided_at, RateState& state) const {

@@ -115,6 +115,7 @@ class RatePass {
   Step SpendOne(Item& item);
   Step ClaimOne(const Item& item);
   void GiveBackOne(Item& item);
+  FoundRate FindSettled(std::uint64_t tag);
 
   LeaseTable& table_;
   CallGate& gate_;

@@ -72,6 +72,19 @@ std::int64_t Validator::ReadWallNs(Grain grain) const {
   return ReadSystem(grain == Grain::kCoarse ? CLOCK_REALTIME_COARSE : CLOCK_REALTIME);
 }
 
+// A host's clock is read once, for quotas and rate limits; the system's again where a rate limit
+// needs it.
+void Validator::ReadClock(Grain grain, Passage& passage) const {
+  if (uses_system_clock_) {
+    passage.now_ns = ReadWallNs(grain);
+  } else {
+    const throttl::Clock::Reading now = context_.options.clock->Read();
+    passage.now_ns = absl::ToUnixNanos(now.wall);
+    passage.rate_now_ns = absl::ToInt64Nanoseconds(now.monotonic);
+  }
+  passage.now_ms = passage.now_ns / 1'000'000;
+}
+
 std::int64_t Validator::ReadMonotonicNs(Grain grain) const {
   if (!uses_system_clock_) {
     return absl::ToInt64Nanoseconds(context_.options.clock->Read().monotonic);
@@ -96,8 +109,7 @@ Decision Validator::Decide(std::string_view secret, const Request& request, Mode
 Validator::Next Validator::Begin(Passage& passage) {
   const std::optional<std::string_view> locator = LocatorIn(passage.secret);
   if (locator.has_value()) index_.Aim(LocatorKey::Own(*locator), passage.target);
-  passage.now_ns = ReadWallNs(Grain::kCoarse);
-  passage.now_ms = passage.now_ns / 1'000'000;
+  ReadClock(Grain::kCoarse, passage);
   if (passage.secret.empty()) return passage.Decide(DecisionCode::kMissing);
   const bool bad_cost = passage.request.cost < 0 || passage.request.cost > kCostMax;
   if (!locator.has_value() || bad_cost) {
@@ -255,15 +267,19 @@ Validator::Next Validator::SpendAll(Passage& passage, Decision& decision) {
   if (rates.size() == 0) return SpendQuota(passage, decision);
   if (wants_fine_clock) {
     clock.Use(Grain::kFine);
-    if (SetClock(passage, Grain::kFine, decision) == Next::kDecided) return Next::kDecided;
-  } else {
+    if (uses_system_clock_ && SetClock(passage, Grain::kFine, decision) == Next::kDecided)
+      return Next::kDecided;
+  } else if (uses_system_clock_) {
     passage.rate_now_ns = clock.ReadNs();
   }
   const Next rated = SpendRates(passage, rates, decision);
   if (rated != Next::kGoOn) return rated;
   const Next next = SpendQuota(passage, decision);
   const bool stays_spent = next == Next::kDecided && passage.code == DecisionCode::kValid;
-  if (!stays_spent) rates.GiveBack();
+  if (!stays_spent) {
+    rates.GiveBack();
+    rates.Leave();
+  }
   if (next != Next::kDecided) return next;
   rates.Describe(decision.decided_at, decision.rate);
   counts_.AddShadowRefusals(rates.shadow_refusals());
@@ -292,9 +308,8 @@ Validator::Next Validator::SpendRates(Passage& passage, RatePass& rates, Decisio
 
 // One reading holds for all of a decision.
 Validator::Next Validator::SetClock(Passage& passage, Grain grain, Decision& decision) const {
-  passage.now_ns = ReadWallNs(grain);
-  passage.now_ms = passage.now_ns / 1'000'000;
-  passage.rate_now_ns = ReadMonotonicNs(grain);
+  ReadClock(grain, passage);
+  if (uses_system_clock_) passage.rate_now_ns = ReadMonotonicNs(grain);
   decision.decided_at = absl::FromUnixNanos(passage.now_ns);
   return CheckExpiry(passage);
 }
@@ -308,7 +323,11 @@ Validator::Next Validator::LookAtAll(Passage& passage, RatePass& rates, Decision
       passage.found.facts.quota_slot,
       {.cost = passage.request.cost, .now_ms = passage.now_ms, .generation = passage.generation});
   if (quota.code == SpendCode::kChanged) return Next::kAgain;
-  if (quota.code == SpendCode::kStale) return FindSlots(passage, decision);
+  if (quota.code == SpendCode::kStale) {
+    const Next next = FindSlots(passage, decision);
+    const bool unmetered = next == Next::kDecided && passage.code == DecisionCode::kValid;
+    return unmetered ? LookWithoutQuota(passage, rates, rates_fit, decision) : next;
+  }
   const bool quota_fits = quota.code == SpendCode::kSpent;
   if (rates_fit && quota_fits && !peeks) return Next::kGoOn;
   rates.Leave();
@@ -318,10 +337,38 @@ Validator::Next Validator::LookAtAll(Passage& passage, RatePass& rates, Decision
   if (rates_fit && quota_fits) return passage.Decide(DecisionCode::kValid);
   const std::int64_t wait_ns = quota_fits ? -1 : QuotaWaitNs(passage, quota);
   if (wait_ns >= rates.wait_ns()) return RefuseQuota(passage, quota, decision);
+  return RefuseRate(passage, rates, decision);
+}
+
+Validator::Next Validator::RefuseRate(Passage& passage, const RatePass& rates, Decision& decision) {
   if (rates.wait_ns() != RatePass::kNever) {
     decision.retry_after = absl::Nanoseconds(rates.wait_ns());
   }
   return passage.Decide(DecisionCode::kRateLimited);
+}
+
+// The store is away, and the request is let pass unmetered: rate limits need no store, and hold.
+Validator::Next Validator::LookWithoutQuota(Passage& passage, RatePass& rates, bool rates_fit,
+                                            Decision& decision) {
+  const bool peeks = passage.mode == Mode::kPeek;
+  if (rates_fit && !peeks) {
+    const RatePass::Step step = rates.Spend();
+    if (step == RatePass::Step::kLags &&
+        SetClock(passage, Grain::kFine, decision) == Next::kDecided) {
+      return Next::kDecided;
+    }
+    if (step == RatePass::Step::kRaced || step == RatePass::Step::kLags) {
+      decision.unmetered = false;
+      return Next::kAgain;
+    }
+  } else {
+    rates.Leave();
+  }
+  rates.Describe(decision.decided_at, decision.rate);
+  if (!peeks) counts_.AddShadowRefusals(rates.shadow_refusals());
+  if (rates_fit) return Next::kDecided;
+  decision.unmetered = false;
+  return RefuseRate(passage, rates, decision);
 }
 
 // The owner's quota is spent; the key's own slot has no limit, and only says who used it.

@@ -118,6 +118,7 @@ class Validator {  // NOLINT(clang-analyzer-optin.performance.Padding)
       return Next::kDecided;
     }
   };
+  void ReadClock(Grain grain, Passage& passage) const;
 
   // What a request in its stride goes through: made one with Decide, since calls, and passing on in
   // memory what they share, would be a sixth of its time.
@@ -139,6 +140,8 @@ class Validator {  // NOLINT(clang-analyzer-optin.performance.Padding)
   Next SpendRates(Passage& passage, RatePass& rates, Decision& decision);
   // Until the period ends; RatePass::kNever where waiting does not help.
   static std::int64_t QuotaWaitNs(const Passage& passage, const SpendAnswer& answer);
+  static Next RefuseRate(Passage& passage, const RatePass& rates, Decision& decision);
+  Next LookWithoutQuota(Passage& passage, RatePass& rates, bool rates_fit, Decision& decision);
   Next RefuseQuota(Passage& passage, const SpendAnswer& answer, Decision& decision);
   Next SetClock(Passage& passage, Grain grain, Decision& decision) const;
   Next CountUnderOwner(Passage& passage, const SpendAnswer& spent, Decision& decision);

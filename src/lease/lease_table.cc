@@ -470,6 +470,8 @@ absl::StatusOr<RateClaimed> LeaseTable::ClaimRate(const RateClaim& claim, RateFr
   return rates_.Claim(claim, free_at);
 }
 
+absl::Status LeaseTable::AwaitTableLock() { return AcquireTableLock().status(); }
+
 // --- The index: slot numbers plus one, 0 where there is none; linear probing
 
 std::uint64_t LeaseTable::HashOf(std::string_view subject) const {

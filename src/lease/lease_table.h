@@ -172,6 +172,8 @@ class LeaseTable final : public ForkParticipant {
   // RateTable::Claim under the table lock. Errors as there, and Unavailable: the lock was not to be
   // had in time.
   absl::StatusOr<RateClaimed> ClaimRate(const RateClaim& claim, RateFreeAt free_at);
+  // Waits for whoever makes the rate table grow. Unavailable: the lock was not to be had.
+  absl::Status AwaitTableLock();
 
   // --- Slots: under the table lock. Unavailable: it was not to be had in time. Aborted: the slot
   // still carries a period that has ended: settle, and call again.

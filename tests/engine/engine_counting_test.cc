@@ -123,6 +123,48 @@ TEST_CASE("failing open concerns counting, never identity") {
 }
 
 TEST_CASE(
+    "a request that is let pass unmetered still spends its rate limits, and is refused by them") {
+  EngineOnAway t(StoreFailure::kAllow);
+  const std::string secret = t.NewSecret();  // ten a minute
+  t.store->counters_away = true;
+  for (int i = 1; i <= 10; ++i) {
+    const Decision d = t.engine->Validate(secret);
+    CHECK(d.allowed());
+    CHECK(d.unmetered);
+    CHECK(d.rate.remaining == 10 - i);
+  }
+  CHECK(t.engine->Peek(secret).code == DecisionCode::kRateLimited);
+  const Decision refused = t.engine->Validate(secret);
+  CHECK(refused.code == DecisionCode::kRateLimited);
+  CHECK_FALSE(refused.unmetered);
+  CHECK(refused.retry_after == absl::Seconds(6));
+}
+
+// Counts its readings.
+struct CountingClock final : Clock {
+  Reading Read() override {
+    ++readings;
+    return manual.Read();
+  }
+  ManualClock manual{absl::FromUnixSeconds(1'790'000'000)};
+  int readings = 0;
+};
+
+TEST_CASE("a host's clock is read once a decision, also with rate limits") {
+  const auto clock = std::make_shared<CountingClock>();
+  const auto engine = Engine::Open("memory:", {.settle_thread = false, .clock = clock});
+  REQUIRE(engine.ok());
+  const auto issued = (*engine)->CreateKey(
+      {.owner_id = "acme",
+       .rate_limits = {{.name = "short", .limit = 9, .window = absl::Milliseconds(9)}}});
+  REQUIRE(issued.ok());
+  REQUIRE((*engine)->Validate(issued->secret.Reveal()).allowed());
+  clock->readings = 0;
+  CHECK((*engine)->Validate(issued->secret.Reveal()).allowed());
+  CHECK(clock->readings == 1);
+}
+
+TEST_CASE(
     "10,000 well-formed secrets of no key: none is allowed, and few of them reach the store") {
   for (const bool away : {false, true}) {
     EngineOnAway t(StoreFailure::kAllow);
