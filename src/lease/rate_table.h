@@ -9,12 +9,12 @@
 // An entry is looked up and swapped without a lock. Claiming one is under the table lock, where it
 // is looked up again: so a tag has one entry. A claimer freezes the entry first (the top bit of its
 // word), so that every swap in flight fails; one that is killed leaves it frozen, and the next
-// claimer that comes by makes it nobody's. To grow, all entries are frozen and copied, and the new place is
-// published last; whoever finds a growth that was not finished thaws them.
+// claimer that comes by makes it nobody's. To grow, all entries are frozen and copied, and the new
+// place is published last; whoever finds a growth that was not finished thaws them.
 //
 // A tag has eight places: four neighbours in each of two buckets (Azar et al., "Balanced
-// allocations", 1994), the second of which is for tags whose first is fuller. The table doubles when
-// all eight are taken; one of 2^20 entries that may not double then holds some 450,000 tags.
+// allocations", 1994), the second of which is for tags whose first is fuller. The table doubles
+// when all eight are taken; one of 2^20 entries that may not double then holds some 450,000 tags.
 //
 // Thread safety: Find, Look and Swap from any thread and process; Claim under the table lock.
 //

@@ -99,24 +99,33 @@ TEST_CASE("a swap fails whose word is that of an entry which a killed claimer le
   const std::vector<std::uint64_t> tags = TagsOfOneBucket(RateTable::kEntriesMin, 9);
   const std::uint64_t one = tags[0];
   const std::uint64_t two = tags[4];
-  const std::unique_ptr<LeaseTable> table = MustOpen();
-  Script script;
-  ClaimAndDie(*table, one, kStartNs, "rate.tagged");
-  FoundRate found;
-  // Its tag is seen, then its entry is freed, and claimed by another one that is killed.
-  script.Then("rate.look", [&] { ClaimAndDie(*table, two, kStartNs, "rate.free"); });
-  script.Then("rate.read", [&] { ClaimAndDie(*table, one, kStartNs, "rate.tagged"); });
-  found = table->rates().Find(one);
-  REQUIRE(script.done());
-  ClaimAndDie(*table, two, kStartNs, "rate.free");
-  // Nobody has claimed the entry: what is stored there would be lost.
-  if (found.state == RateLookup::kFound) {
-    const bool swapped = RateTable::Swap(found, static_cast<std::uint64_t>(kStartNs + kMsNs));
-    CHECK_FALSE(swapped);
+  for (const bool grows : {false, true}) {
+    INFO("grows: " << grows);
+    const std::unique_ptr<LeaseTable> table = MustOpen();
+    Script script;
+    ClaimAndDie(*table, one, kStartNs, "rate.tagged");
+    // Its tag is seen, then its entry is freed, and claimed by another one that is killed.
+    script.Then("rate.look", [&] { ClaimAndDie(*table, two, kStartNs, "rate.free"); });
+    script.Then("rate.read", [&] { ClaimAndDie(*table, one, kStartNs, "rate.tagged"); });
+    const FoundRate found = table->rates().Find(one);
+    REQUIRE(script.done());
+    ClaimAndDie(*table, two, kStartNs, "rate.free");
+    if (grows) {
+      // Another bucket's, which is not finished either.
+      const std::vector<std::uint64_t> others = TagsOfOneBucket(RateTable::kEntriesMin, 9, 100);
+      for (std::size_t i = 0; i < 8; ++i) MustClaim(*table, others[i], kStartNs);
+      ClaimAndDie(*table, others[8], kStartNs, "rate.copied");
+      REQUIRE(MustClaim(*table, 200, kStartNs) == RateClaimed::kClaimed);
+    }
+    // Nobody has claimed the entry: what is stored there would be lost.
+    if (found.state == RateLookup::kFound) {
+      const bool swapped = RateTable::Swap(found, static_cast<std::uint64_t>(kStartNs + kMsNs));
+      CHECK_FALSE(swapped);
+    }
+    std::int64_t admitted = 0;
+    for (int i = 0; i < 10; ++i) admitted += SpendAt(*table, one, kStartNs).admitted ? 1 : 0;
+    CHECK(admitted == kLimit.burst);
   }
-  std::int64_t admitted = 0;
-  for (int i = 0; i < 10; ++i) admitted += SpendAt(*table, one, kStartNs).admitted ? 1 : 0;
-  CHECK(admitted == kLimit.burst);
 }
 
 TEST_CASE("LookAgain: false if it was claimed again since, also at the time of a killed claimer") {
