@@ -1,6 +1,6 @@
 // Requests, claims and growths of one bucket of a rate table, with their steps in random orders,
 // and killed at any of them. All in one thread, which changes between them at the fault points, so
-// that some ten thousand orders are tried.
+// that tens of thousands of orders are tried.
 #include <ucontext.h>
 
 #include <algorithm>

@@ -102,20 +102,41 @@ TEST_CASE("a swap fails whose word is that of an entry which a killed claimer le
   const std::unique_ptr<LeaseTable> table = MustOpen();
   Script script;
   ClaimAndDie(*table, one, kStartNs, "rate.tagged");
-  FoundRate found;
   // Its tag is seen, then its entry is freed, and claimed by another one that is killed.
   script.Then("rate.look", [&] { ClaimAndDie(*table, two, kStartNs, "rate.free"); });
   script.Then("rate.read", [&] { ClaimAndDie(*table, one, kStartNs, "rate.tagged"); });
-  found = table->rates().Find(one);
+  const FoundRate found = table->rates().Find(one);
   REQUIRE(script.done());
   ClaimAndDie(*table, two, kStartNs, "rate.free");
   // Nobody has claimed the entry: what is stored there would be lost.
-  if (found.state == RateLookup::kFound) {
-    const bool swapped = RateTable::Swap(found, static_cast<std::uint64_t>(kStartNs + kMsNs));
-    CHECK_FALSE(swapped);
-  }
+  const bool swapped = found.state == RateLookup::kFound &&
+                       RateTable::Swap(found, static_cast<std::uint64_t>(kStartNs + kMsNs));
+  CHECK_FALSE(swapped);
   std::int64_t admitted = 0;
   for (int i = 0; i < 10; ++i) admitted += SpendAt(*table, one, kStartNs).admitted ? 1 : 0;
+  CHECK(admitted == kLimit.burst);
+}
+
+TEST_CASE("a growth that ends half way gives no entry back that a killed claimer left") {
+  const std::vector<std::uint64_t> tags = TagsOfOneBucket(RateTable::kEntriesMin, 9);
+  const std::vector<std::uint64_t> others = TagsOfOneBucket(RateTable::kEntriesMin, 9, 100);
+  const std::int64_t later_ns = kStartNs + 10 * kMsNs;
+  const std::unique_ptr<LeaseTable> table = MustOpen();
+  REQUIRE(MustClaim(*table, tags[0], kStartNs) == RateClaimed::kClaimed);
+  Script script;
+  // Its word is read; then it is freed by one that is killed, and claimed by another that is.
+  script.Then("rate.read", [&] {
+    ClaimAndDie(*table, tags[4], later_ns, "rate.frozen");
+    ClaimAndDie(*table, tags[0], later_ns, "rate.tagged");
+  });
+  const FoundRate found = table->rates().Find(tags[0]);
+  REQUIRE(found.state == RateLookup::kFound);
+  for (std::size_t i = 0; i < 8; ++i) MustClaim(*table, others[i], later_ns);
+  ClaimAndDie(*table, others[8], later_ns, "rate.copied");
+  REQUIRE(MustClaim(*table, 200, later_ns) == RateClaimed::kClaimed);
+  CHECK_FALSE(RateTable::Swap(found, *NextWord(kLimit, found.word, later_ns, 1)));
+  std::int64_t admitted = 0;
+  for (int i = 0; i < 10; ++i) admitted += SpendAt(*table, tags[0], later_ns).admitted ? 1 : 0;
   CHECK(admitted == kLimit.burst);
 }
 

@@ -415,7 +415,7 @@ TEST_CASE("another rates_max is taken when the table is opened alone and all is 
   auto table = MustOpen(path);
   MustClaim(*table, 7);
   const auto holder = table->holder();
-  const auto same = MustOpen(path, 8192);
+  auto same = MustOpen(path, 8192);
   CHECK(same->holder() == holder);
   CHECK(WordOf(*same, 7) != 0);
   // The size stays that of the file.
@@ -424,6 +424,11 @@ TEST_CASE("another rates_max is taken when the table is opened alone and all is 
   CHECK(absl::IsResourceExhausted(ClaimStatus(*same, tags[8])));
   table = nullptr;
   CHECK(MustOpen(path)->holder() == holder);
+  // Alone.
+  same = nullptr;
+  table = MustOpen(path, 8192);
+  CHECK(table->holder() != holder);
+  for (const std::uint64_t tag : tags) CHECK(MustClaim(*table, tag) == RateClaimed::kClaimed);
 }
 
 TEST_CASE("rates_max out of bounds is refused with the value and the bound; others are rounded") {
