@@ -176,9 +176,11 @@ class ClockTest {
  private:
   void Open() {
     engine_ = nullptr;
-    auto engine = Engine::Open(
-        store_ == "memory:" ? store_ : dir_.File("throttl.db"),
-        {.settle_thread = false, .history_kept = absl::InfiniteDuration(), .clock = clock_});
+    auto engine = Engine::Open(store_ == "memory:" ? store_ : dir_.File("throttl.db"),
+                               {.settle_thread = false,
+                                .history_kept = absl::InfiniteDuration(),
+                                .seed_plans = QuotaPlans(),
+                                .clock = clock_});
     REQUIRE_MESSAGE(engine.ok(), engine.status().ToString());
     engine_ = *std::move(engine);
     if (subjects_ > 0) return;
@@ -332,7 +334,8 @@ TEST_CASE("a table that is made anew while the clock lags grants no later period
   };
   for (int opening = 0; opening < 2; ++opening) {
     const auto engine =
-        Engine::Open(dir.File("throttl.db"), {.settle_thread = false, .clock = clock});
+        Engine::Open(dir.File("throttl.db"),
+                     {.settle_thread = false, .seed_plans = QuotaPlans(), .clock = clock});
     REQUIRE(engine.ok());
     if (opening == 0) {
       const auto issued = (*engine)->CreateKey(
