@@ -21,6 +21,8 @@ absl::Status ToStatus(sqlite3* db, int code, std::string_view doing) {
   if (code == SQLITE_IOERR_CORRUPTFS) return absl::DataLossError(message);
   // A parent is always written before its children: that it is not found is damage.
   if (code == SQLITE_CONSTRAINT_FOREIGNKEY) return absl::DataLossError(message);
+  // Values are checked before they come here: that the schema refuses one is damage of the schema.
+  if (code == SQLITE_CONSTRAINT_CHECK) return absl::DataLossError(message);
   if (code == SQLITE_IOERR_SHMSIZE) {
     return absl::ResourceExhaustedError(
         absl::StrCat(message, "; the disk is full, or a file may not grow"));
