@@ -25,7 +25,8 @@ class Clock {
     absl::Duration monotonic;
   };
   virtual ~Clock() = default;
-  // Called once a decision: must not block or throw.
+  // Called once a decision, and again where requests race for a rate limit. Must not block or
+  // throw.
   virtual Reading Read() = 0;
 };
 

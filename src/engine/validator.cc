@@ -267,8 +267,9 @@ Validator::Next Validator::SpendAll(Passage& passage, Decision& decision) {
   if (rates.size() == 0) return SpendQuota(passage, decision);
   if (wants_fine_clock) {
     clock.Use(Grain::kFine);
-    if (uses_system_clock_ && SetClock(passage, Grain::kFine, decision) == Next::kDecided)
+    if (uses_system_clock_ && SetClock(passage, Grain::kFine, decision) == Next::kDecided) {
       return Next::kDecided;
+    }
   } else if (uses_system_clock_) {
     passage.rate_now_ns = clock.ReadNs();
   }
@@ -353,13 +354,11 @@ Validator::Next Validator::LookWithoutQuota(Passage& passage, RatePass& rates, b
   const bool peeks = passage.mode == Mode::kPeek;
   if (rates_fit && !peeks) {
     const RatePass::Step step = rates.Spend();
-    if (step == RatePass::Step::kLags &&
-        SetClock(passage, Grain::kFine, decision) == Next::kDecided) {
-      return Next::kDecided;
-    }
     if (step == RatePass::Step::kRaced || step == RatePass::Step::kLags) {
       decision.unmetered = false;
-      return Next::kAgain;
+      const bool lags = step == RatePass::Step::kLags;
+      return lags && SetClock(passage, Grain::kFine, decision) == Next::kDecided ? Next::kDecided
+                                                                                 : Next::kAgain;
     }
   } else {
     rates.Leave();
