@@ -142,17 +142,27 @@ class Engine {
                                           const Caller& caller = {});
   absl::StatusOr<IssuedKey> RotateKey(std::string_view key_id, const RotateOptions& options = {},
                                       const Caller& caller = {});  // FailedPrecondition: revoked
-  absl::StatusOr<Key> UpdateKey(const Key& key,
-                                const Caller& caller = {});  // Aborted: changed since it was read
+  // Aborted: it was changed since it was read. `carry_over`: when the key gets another quota, by
+  // itself or with another plan; InvalidArgument as for PutPlan, and where the keys of an owner
+  // share a quota: that is carried over for all of them.
+  absl::StatusOr<Key> UpdateKey(const Key& key, const Caller& caller = {},
+                                CarryOver carry_over = CarryOver::kDifference);
   absl::Status RevokeKey(std::string_view key_id,
                          const Caller& caller = {});  // OK when it was revoked already
   absl::StatusOr<Key> GetKey(std::string_view key_id, const Caller& caller = {});
   absl::StatusOr<Page<Key>> ListKeys(const KeyQuery& query = {},
                                      const Caller& caller = {});  // oldest first
 
-  // Plans. A change holds at once for the running period: what was used stays used.
-  absl::StatusOr<Plan> PutPlan(
-      const Plan& plan, const Caller& caller = {});  // makes or replaces it; Aborted: version
+  // Plans. A change holds at once for the running period, and alerts are raised anew.
+
+  // Makes or replaces it. Aborted: version. `carry_over` says what becomes of what the plan's keys
+  // have used in the running period, all at once; of them those with a quota of their own are not
+  // concerned. InvalidArgument: another period, anchor day, time zone or scope needs kReset, and
+  // kProportional and kAdditive need a quota before and after. What is used while the call is under
+  // way counts as used after the change. All but kDifference settle first and write a counter for
+  // each key, which holds up other changes and settles, and takes the more the more keys there are.
+  absl::StatusOr<Plan> PutPlan(const Plan& plan, const Caller& caller = {},
+                               CarryOver carry_over = CarryOver::kDifference);
   absl::Status DeletePlan(std::string_view plan_id,
                           const Caller& caller = {});  // FailedPrecondition: keys are on it
   absl::StatusOr<Plan> GetPlan(std::string_view plan_id);

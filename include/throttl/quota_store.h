@@ -26,7 +26,7 @@
 //        InvalidArgument, Internal: a bug
 //   7. Messages never hold a digest. Arguments are borrowed for the call; nothing returned points
 //      into the store.
-//   8. Limits: lists of at most 1,000; strings as their types say; times in whole milliseconds. The
+//   8. Limits: lists of at most 1,000, but for ChangeSet::carry_overs; strings as their types say; times in whole milliseconds. The
 //      caller keeps them.
 //
 //   class MyStore : public throttl::QuotaStore { ... };
@@ -113,6 +113,9 @@ struct ChangeSet {
   std::vector<KeyRecord> put_keys = {};
   std::vector<WebhookRecord> put_webhooks = {};
   std::vector<Deletion> delete_webhooks = {};
+  // ApplyCarryOver on each of these counters, which is written if that says so; as many as a plan
+  // has keys.
+  std::vector<CarryRow> carry_overs = {};
   std::vector<Event> events = {};
 };
 

@@ -52,6 +52,20 @@ absl::Status ChangeGate::Apply(const ChangeSet& changes) {
   }
   THROTTL_ASSIGN_OR_RETURN(const LeaseLock::Hold hold, table_.AcquireCommitLock(kCommitTimeout));
   table_.BeginChange();
+  return ApplyAndTell(changes);
+}
+
+absl::Status ChangeGate::Apply(ChangeSet changes, std::string_view subject,
+                               const MakeCarryRows& make_rows) {
+  THROTTL_ASSIGN_OR_RETURN(const LeaseLock::Hold hold, table_.AcquireCommitLock(kCommitTimeout));
+  THROTTL_ASSIGN_OR_RETURN(changes.carry_overs, make_rows());
+  table_.BeginChange();
+  // Before the store: a slot that is turned from now on asks it again afterwards.
+  table_.NoteCarries(subject);
+  return ApplyAndTell(changes);
+}
+
+absl::Status ChangeGate::ApplyAndTell(const ChangeSet& changes) {
   THROTTL_FAULT_POINT("apply.begun");
   absl::Status status = store_.Apply(changes).status();
   THROTTL_FAULT_POINT("apply.stored");

@@ -7,9 +7,13 @@
 #ifndef THROTTL_SRC_ENGINE_CHANGE_GATE_H_
 #define THROTTL_SRC_ENGINE_CHANGE_GATE_H_
 
+#include <functional>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 
 #include "throttl/quota_store.h"
 
@@ -27,11 +31,19 @@ class ChangeGate {
   // lease table was not told: repeating the call is harmless.
   absl::Status Apply(const ChangeSet& changes);
 
+  // Apply, with rows for changes.carry_overs that `make_rows` reads while no other change or settle
+  // is under way. `subject` is whose usage they carry over; empty: perhaps anybody's. Errors of
+  // make_rows: nothing was changed.
+  using MakeCarryRows = std::function<absl::StatusOr<std::vector<CarryRow>>()>;
+  absl::Status Apply(ChangeSet changes, std::string_view subject, const MakeCarryRows& make_rows);
+
   // What Apply does after the store, once more: for a change that the store has already, when the
   // call that made it may have failed after that.
   absl::Status Confirm(const std::string& key_id);
 
  private:
+  // REQUIRES: the commit lock, and BeginChange.
+  absl::Status ApplyAndTell(const ChangeSet& changes);
   absl::Status Tell(const ChangeSet& changes);
 
   QuotaStore& store_;

@@ -40,11 +40,12 @@ class Engine::Impl final : public internal::ForkParticipant {
  public:
   Impl(EngineContext context, std::unique_ptr<internal::KeyIndex> index, internal::SipKey sip_key)
       : context_(std::move(context)),
-        plans_(context_),
-        keys_(context_, plans_),
+        settler_(context_, *context_.table),
+        carry_(context_, settler_),
+        plans_(context_, carry_),
+        keys_(context_, plans_, carry_),
         importer_(context_, plans_),
         index_(std::move(index)),
-        settler_(context_, *context_.table),
         upkeep_(context_),
         usage_(context_, plans_, keys_, settler_),
         explainer_(context_, plans_, keys_, usage_, calls_),
@@ -99,11 +100,12 @@ class Engine::Impl final : public internal::ForkParticipant {
   absl::Status SettleAtLast();
 
   const EngineContext context_;
+  internal::Settler settler_;
+  const internal::CarryPlanner carry_;
   const internal::PlanManager plans_;
   const internal::KeyManager keys_;
   const internal::KeyImporter importer_;
   const std::unique_ptr<internal::KeyIndex> index_;
-  internal::Settler settler_;
   internal::Upkeep upkeep_;
   const internal::UsageReader usage_;
   internal::CallGate calls_;
@@ -352,8 +354,9 @@ absl::StatusOr<IssuedKey> Engine::RotateKey(std::string_view key_id, const Rotat
   return impl_->Run([&] { return impl_->keys().Rotate(key_id, options, caller); });
 }
 
-absl::StatusOr<Key> Engine::UpdateKey(const Key& key, const Caller& caller) {
-  return impl_->Run([&] { return impl_->keys().Update(key, caller); });
+absl::StatusOr<Key> Engine::UpdateKey(const Key& key, const Caller& caller,
+                                      CarryOver carry_over) {
+  return impl_->Run([&] { return impl_->keys().Update(key, caller, carry_over); });
 }
 
 absl::Status Engine::RevokeKey(std::string_view key_id, const Caller& caller) {
@@ -368,8 +371,8 @@ absl::StatusOr<Page<Key>> Engine::ListKeys(const KeyQuery& query, const Caller& 
   return impl_->Run([&] { return impl_->keys().List(query, caller); });
 }
 
-absl::StatusOr<Plan> Engine::PutPlan(const Plan& plan, const Caller& caller) {
-  return impl_->Run([&] { return impl_->plans().Put(plan, caller); });
+absl::StatusOr<Plan> Engine::PutPlan(const Plan& plan, const Caller& caller, CarryOver carry_over) {
+  return impl_->Run([&] { return impl_->plans().Put(plan, caller, carry_over); });
 }
 
 absl::Status Engine::DeletePlan(std::string_view plan_id, const Caller& caller) {

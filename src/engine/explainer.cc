@@ -124,18 +124,21 @@ absl::Status Explainer::AddQuota(const Key& key, const Plan& plan, const Request
   const std::optional<Quota>& quota = key.quota.has_value() ? key.quota : plan.quota;
   if (!quota.has_value()) return absl::OkStatus();
   THROTTL_ASSIGN_OR_RETURN(const Usage usage, usage_.Get(key.id, caller));
-  const std::int64_t ceiling = quota->limit + quota->limit * quota->soft_percent / 100;
+  // Of this period: a carry-over may have added to it.
+  const std::int64_t limit = usage.quota.limit.value_or(quota->limit);
+  const std::int64_t ceiling = limit + limit * quota->soft_percent / 100;
+  const std::int64_t next_ceiling = quota->limit + quota->limit * quota->soft_percent / 100;
   ExplainedLimit explained{.kind = LimitKind::kQuota,
                            .name = std::string(PeriodName(quota->period)),
                            .of_key = key.quota.has_value(),
                            .refuses = usage.quota.used + request.cost > ceiling,
-                           .limit = quota->limit,
+                           .limit = limit,
                            .at_rest = ceiling,
                            .remaining = std::max<std::int64_t>(0, ceiling - usage.quota.used),
                            .resets_at = usage.quota.resets_at};
   if (usage.quota.resets_at.has_value()) {
     explained.window = *usage.quota.resets_at - usage.quota.starts_at;
-    if (explained.refuses && request.cost <= ceiling) {
+    if (explained.refuses && request.cost <= next_ceiling) {
       explained.retry_after = *usage.quota.resets_at - explanation.at;
     }
   }

@@ -9,6 +9,7 @@
 
 #include "src/base/sha256.h"
 #include "src/base/status_macros.h"
+#include "src/engine/subject.h"
 #include "src/key/secret_digest.h"
 #include "src/key/secret_format.h"
 
@@ -18,8 +19,6 @@ namespace {
 // Imported secrets are printable ASCII of such lengths; anything else never reaches a table.
 constexpr std::size_t kForeignSizeMin = 8;
 constexpr std::size_t kForeignSizeMax = 512;
-// A plan's version fits below a key's.
-constexpr int kKeyVersionShift = 31;
 
 bool IsPrintable(std::string_view text) {
   return std::all_of(text.begin(), text.end(), [](char c) { return c > ' ' && c <= '~'; });

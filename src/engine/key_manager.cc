@@ -51,11 +51,12 @@ std::vector<std::string> ChangedSettings(const Key& before, const Key& after) {
   return changed;
 }
 
-std::string UpdateData(const Key& before, const Key& after) {
+std::string UpdateData(const Key& before, const Key& after, CarryOver carry_over) {
   std::vector<std::string> names = ChangedSettings(before, after);
   for (std::string& name : names) name = absl::StrCat("\"", name, "\"");
   return absl::StrCat("{\"version\":", after.version, ",\"changed\":[", absl::StrJoin(names, ","),
-                      "]}");
+                      "]",
+                      carry_over == CarryOver::kDifference ? "" : CarryOverMember(carry_over), "}");
 }
 
 // The old secrets of a key that stay beside a new one: the newest, until the overlap ends.
@@ -210,7 +211,29 @@ absl::StatusOr<IssuedKey> KeyManager::Rotate(std::string_view key_id, const Rota
   return RetryConflicts([&] { return TryRotate(key_id, options, caller); });
 }
 
-absl::StatusOr<Key> KeyManager::Update(const Key& key, const Caller& caller) const {
+absl::StatusOr<Plan> KeyManager::PlanOf(const Key& key) const {
+  THROTTL_ASSIGN_OR_RETURN(const std::optional<Plan> plan, plans_.Find(key.plan_id));
+  return plan.value_or(Plan{.id = key.plan_id});
+}
+
+absl::Status KeyManager::ApplyUpdate(const Key& before, ChangeSet changes,
+                                     CarryOver carry_over) const {
+  const Key after = changes.put_keys.front().key;
+  THROTTL_ASSIGN_OR_RETURN(const Plan plan_before, PlanOf(before));
+  THROTTL_ASSIGN_OR_RETURN(const Plan plan_after, PlanOf(after));
+  THROTTL_RETURN_IF_ERROR(CheckCarryOver({before, plan_before}, {after, plan_after}, carry_over));
+  if (carry_over == CarryOver::kDifference) return context_.change_gate->Apply(changes);
+  // Reads the plans again: none is changed meanwhile.
+  const auto make_rows = [&]() -> absl::StatusOr<std::vector<CarryRow>> {
+    THROTTL_ASSIGN_OR_RETURN(const Plan old_plan, PlanOf(before));
+    THROTTL_ASSIGN_OR_RETURN(const Plan new_plan, PlanOf(after));
+    return carry_.OfKey({before, old_plan}, {after, new_plan}, carry_over);
+  };
+  return context_.change_gate->Apply(std::move(changes), absl::StrCat("k:", before.id), make_rows);
+}
+
+absl::StatusOr<Key> KeyManager::Update(const Key& key, const Caller& caller,
+                                       CarryOver carry_over) const {
   THROTTL_RETURN_IF_ERROR(CheckCaller(caller));
   THROTTL_ASSIGN_OR_RETURN(KeyRecord record, Read(key.id, caller));
   THROTTL_RETURN_IF_ERROR(CheckKey(key));
@@ -234,10 +257,10 @@ absl::StatusOr<Key> KeyManager::Update(const Key& key, const Caller& caller) con
                            context_.NewChange({.type = event_type::kKeyUpdated,
                                                .owner_id = before.owner_id,
                                                .subject_id = before.id,
-                                               .data = UpdateData(before, record.key)},
+                                               .data = UpdateData(before, record.key, carry_over)},
                                               caller));
   changes.put_keys.push_back(record);
-  THROTTL_RETURN_IF_ERROR(context_.change_gate->Apply(changes));
+  THROTTL_RETURN_IF_ERROR(ApplyUpdate(before, std::move(changes), carry_over));
   return WithSecretInfo(record);
 }
 

@@ -18,15 +18,15 @@ namespace throttl::internal {
 
 class KeyManager {
  public:
-  // Both outlive this.
-  KeyManager(const EngineContext& context, const PlanManager& plans)
-      : context_(context), plans_(plans) {}
+  // All outlive this.
+  KeyManager(const EngineContext& context, const PlanManager& plans, const CarryPlanner& carry)
+      : context_(context), plans_(plans), carry_(carry) {}
 
   // What Engine's methods of these names promise.
   absl::StatusOr<IssuedKey> Create(const Key& key, const Caller& caller) const;
   absl::StatusOr<IssuedKey> Rotate(std::string_view key_id, const RotateOptions& options,
                                    const Caller& caller) const;
-  absl::StatusOr<Key> Update(const Key& key, const Caller& caller) const;
+  absl::StatusOr<Key> Update(const Key& key, const Caller& caller, CarryOver carry_over) const;
   absl::Status Revoke(std::string_view key_id, const Caller& caller) const;
   absl::StatusOr<Key> Get(std::string_view key_id, const Caller& caller) const;
   absl::StatusOr<Page<Key>> List(const KeyQuery& query, const Caller& caller) const;
@@ -40,12 +40,17 @@ class KeyManager {
   absl::StatusOr<IssuedKey> TryCreate(const Key& key, const Caller& caller) const;
   absl::StatusOr<IssuedKey> TryRotate(std::string_view key_id, const RotateOptions& options,
                                       const Caller& caller) const;
+  // Applies the change of `before` that is in `changes`.
+  absl::Status ApplyUpdate(const Key& before, ChangeSet changes, CarryOver carry_over) const;
+  // A revoked key's plan may be gone: then one without a quota.
+  absl::StatusOr<Plan> PlanOf(const Key& key) const;
   absl::Status TryRevoke(std::string_view key_id, const Caller& caller) const;
   // NotFound also for a key of another owner than the caller's.
   absl::StatusOr<KeyRecord> Read(std::string_view key_id, const Caller& caller) const;
 
   const EngineContext& context_;
   const PlanManager& plans_;
+  const CarryPlanner& carry_;
 };
 
 // The key with what may be known of its secrets.

@@ -67,8 +67,13 @@ absl::StatusOr<Plan> PlanManager::Get(std::string_view plan_id) const {
   return *std::move(plan);
 }
 
-absl::StatusOr<Plan> PlanManager::TryPut(const Plan& plan, const Caller& caller) const {
+absl::StatusOr<Plan> PlanManager::TryPut(const Plan& plan, const Caller& caller,
+                                         CarryOver carry_over) const {
   THROTTL_ASSIGN_OR_RETURN(const std::optional<Plan> stored, Find(plan.id));
+  // Nothing was used of a plan that is new.
+  const bool carries = stored.has_value() && carry_over != CarryOver::kDifference;
+  THROTTL_RETURN_IF_ERROR(
+      CheckCarryOver(stored.has_value() ? stored->quota : plan.quota, plan.quota, carry_over));
   const std::int64_t stored_version = stored.has_value() ? stored->version : 0;
   Plan put = plan;
   put.version = (plan.version == 0 ? stored_version : plan.version) + 1;
@@ -76,20 +81,25 @@ absl::StatusOr<Plan> PlanManager::TryPut(const Plan& plan, const Caller& caller)
       ChangeSet changes,
       context_.NewChange({.type = event_type::kPlanChanged,
                           .subject_id = plan.id,
-                          .data = absl::StrCat("{\"version\":", put.version, "}")},
+                          .data = absl::StrCat("{\"version\":", put.version,
+                                               carries ? CarryOverMember(carry_over) : "", "}")},
                          caller));
   changes.put_plans.push_back(put);
-  THROTTL_RETURN_IF_ERROR(context_.change_gate->Apply(changes));
+  const auto make_rows = [&] { return carry_.OfPlan(*stored, put, carry_over); };
+  THROTTL_RETURN_IF_ERROR(carries
+                              ? context_.change_gate->Apply(std::move(changes), "", make_rows)
+                              : context_.change_gate->Apply(changes));
   return put;
 }
 
-absl::StatusOr<Plan> PlanManager::Put(const Plan& plan, const Caller& caller) const {
+absl::StatusOr<Plan> PlanManager::Put(const Plan& plan, const Caller& caller,
+                                      CarryOver carry_over) const {
   THROTTL_RETURN_IF_ERROR(CheckCaller(caller));
   THROTTL_RETURN_IF_ERROR(CheckOperator(caller));
   THROTTL_RETURN_IF_ERROR(CheckPlan(plan));
   // With a version of its own the caller wants to hear of another change.
-  if (plan.version != 0) return TryPut(plan, caller);
-  return RetryConflicts([&] { return TryPut(plan, caller); });
+  if (plan.version != 0) return TryPut(plan, caller, carry_over);
+  return RetryConflicts([&] { return TryPut(plan, caller, carry_over); });
 }
 
 absl::Status PlanManager::TryDelete(std::string_view plan_id, const Caller& caller) const {

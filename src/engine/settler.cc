@@ -40,21 +40,20 @@ SettleRow RowOf(const UnsettledSlot& slot, std::int64_t seq, const PeriodTotal& 
                 .keep = period.used,
                 // Nothing is held back between two settles: a lease is never left open.
                 .close = true,
-                .refused = period.refused != 0,
+                .refused = period.refused(),
                 .sole = true};
   if (period.limit != kNoLimit) row.limit = period.limit;
   return row;
 }
 
 PeriodTotal RunningPeriod(const UnsettledSlot& slot) {
-  return {.present = 1,
+  return {.present = QuotaRefused(slot.totals.quota_turn) ? 2 : 1,
           .start_s = slot.state.period_start_s,
           .end_ms = slot.state.period_end_ms,
           .limit = slot.state.limit,
           .limit_version = slot.state.limit_since,
           .alert_percents = slot.state.alert_percents,
-          .used = slot.totals.units,
-          .refused = QuotaRefused(slot.totals.quota_turn) ? 1 : 0};
+          .used = slot.totals.units};
 }
 
 void AddHour(std::string_view key_id, const HourTotal& hour, SettleBatch& batch) {
@@ -89,7 +88,13 @@ std::size_t AddSlot(const UnsettledSlot& slot, std::int64_t seq, SettleBatch& ba
 }  // namespace
 
 absl::Status Settler::Settle() {
-  absl::Status status = SettleAll();
+  const absl::StatusOr<LeaseLock::Hold> hold = table_.AcquireCommitLock(kTurnTimeout);
+  return Note(hold.ok() ? SettleAll() : hold.status());
+}
+
+absl::Status Settler::SettleHoldingCommitLock() { return Note(SettleAll()); }
+
+absl::Status Settler::Note(absl::Status status) {
   if (status.ok()) {
     settles_.fetch_add(1, std::memory_order_relaxed);
     last_settled_ms_.store(absl::ToUnixMillis(context_.Now()), std::memory_order_relaxed);
@@ -101,7 +106,6 @@ absl::Status Settler::Settle() {
 }
 
 absl::Status Settler::SettleAll() {
-  THROTTL_ASSIGN_OR_RETURN(const LeaseLock::Hold hold, table_.AcquireCommitLock(kTurnTimeout));
   for (std::uint64_t next = 0;;) {
     THROTTL_ASSIGN_OR_RETURN(const std::vector<UnsettledSlot> slots,
                              table_.ReadUnsettled(kSlotsAtOnce, next, next));

@@ -27,6 +27,8 @@ class Settler {
   // When it returns OK, the store has everything that was counted before the call. Unavailable: the
   // store, or the turn, was not to be had; nothing is lost.
   absl::Status Settle();
+  // The same for who holds the commit lock.
+  absl::Status SettleHoldingCommitLock();
 
   std::int64_t settles() const { return settles_.load(std::memory_order_relaxed); }
   std::int64_t failures() const { return failures_.load(std::memory_order_relaxed); }
@@ -35,6 +37,7 @@ class Settler {
 
  private:
   absl::Status SettleAll();
+  absl::Status Note(absl::Status status);
   absl::Status SettleSome(const std::vector<UnsettledSlot>& slots);
 
   const EngineContext& context_;

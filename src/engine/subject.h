@@ -6,7 +6,9 @@
 #ifndef THROTTL_SRC_ENGINE_SUBJECT_H_
 #define THROTTL_SRC_ENGINE_SUBJECT_H_
 
+#include <cstdint>
 #include <optional>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
@@ -23,6 +25,18 @@ struct CountedAs {
   std::optional<Quota> quota =
       std::nullopt;  // std::nullopt: counted over the lifetime, never refused
 };
+
+// Whether the key is counted by a quota that all keys of its owner on the plan share.
+bool IsOfOwner(const Key& key, const Plan& plan);
+
+// The subject alone.
+std::string SubjectNameOf(const Key& key, const Plan& plan);
+
+// Orders all limits that a key ever has: a plan's version fits below a key's.
+inline constexpr int kKeyVersionShift = 31;
+inline std::int64_t LimitVersionOf(std::int64_t key_version, const Plan& plan) {
+  return (key_version << kKeyVersionShift) + plan.version;
+}
 
 // The key's own quota stands in for the plan's. The subject is "k:<key id>", or "o:<plan id>:<owner
 // id>" for a quota that all keys of an owner on the plan share; both are at most 127 bytes.

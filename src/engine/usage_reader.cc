@@ -14,6 +14,14 @@
 #include "src/lease/lease_table.h"
 
 namespace throttl::internal {
+namespace {
+
+void SetUsed(std::int64_t total, std::int64_t forgiven, std::int64_t added, QuotaState& quota) {
+  quota.used = std::max<std::int64_t>(0, total - forgiven);
+  if (quota.limit.has_value()) quota.limit = *quota.limit + added;
+}
+
+}  // namespace
 
 absl::StatusOr<UsageReader::PlansById> UsageReader::ReadPlans() const {
   THROTTL_ASSIGN_OR_RETURN(std::vector<Plan> plans, plans_.List());
@@ -52,13 +60,24 @@ absl::StatusOr<Usage> UsageReader::UsageOf(const Key& key, const PlansById& plan
   }
   const std::int64_t start_s = absl::ToUnixSeconds(counted.counter.period_start);
   if (slot.has_value() && slot->state.period_start_s == start_s) {
-    usage.quota.used = slot->state.base + slot->totals.units;
+    const std::int64_t total = slot->state.base + slot->totals.units;
+    if (slot->carries <= slot->state.carries_seen) {
+      SetUsed(total, slot->state.forgiven, slot->state.added, usage.quota);
+      return usage;
+    }
+    THROTTL_ASSIGN_OR_RETURN(const Counter counter, ReadCounter(counted.counter));
+    SetUsed(total, counter.forgiven, counter.added, usage.quota);
     return usage;
   }
-  THROTTL_ASSIGN_OR_RETURN(const std::vector<Counter> counters,
-                           context_.store->ReadCounters(std::span(&counted.counter, 1)));
-  usage.quota.used = counters.front().used + counters.front().forfeited;
+  THROTTL_ASSIGN_OR_RETURN(const Counter counter, ReadCounter(counted.counter));
+  SetUsed(counter.used + counter.forfeited, counter.forgiven, counter.added, usage.quota);
   return usage;
+}
+
+absl::StatusOr<Counter> UsageReader::ReadCounter(const CounterId& id) const {
+  THROTTL_ASSIGN_OR_RETURN(const std::vector<Counter> counters,
+                           context_.store->ReadCounters(std::span(&id, 1)));
+  return counters.front();
 }
 
 absl::StatusOr<Usage> UsageReader::Get(std::string_view key_id, const Caller& caller) const {

@@ -47,6 +47,7 @@ class UsageReader {
  private:
   using PlansById = std::map<std::string, Plan>;
   absl::StatusOr<PlansById> ReadPlans() const;
+  absl::StatusOr<Counter> ReadCounter(const CounterId& id) const;
   absl::StatusOr<Usage> UsageOf(const Key& key, const PlansById& plans) const;
 
   const EngineContext& context_;

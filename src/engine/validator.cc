@@ -190,7 +190,8 @@ Validator::Next Validator::CheckRules(Passage& passage, const Decision& decision
 void Validator::FillQuota(const Passage& passage, const SpendAnswer& answer,
                           Decision& decision) const {
   const KeyFacts& facts = passage.found.facts;
-  decision.quota.used = answer.used;
+  // An earlier request may have given back units that are forgiven.
+  decision.quota.used = std::max<std::int64_t>(0, answer.used);
   decision.quota.period = facts.period;
   if (answer.period.ends()) {
     const absl::Time end = absl::FromUnixSeconds(answer.period.end_s());
@@ -199,13 +200,14 @@ void Validator::FillQuota(const Passage& passage, const SpendAnswer& answer,
     if (length_s != 0) decision.quota.starts_at = end - absl::Seconds(length_s);
   }
   if (!facts.Has(kQuotaHasLimit)) return;
-  decision.quota.limit = facts.limit;
-  decision.over_quota = answer.used > facts.limit;
+  const std::int64_t limit = facts.limit + answer.added;
+  decision.quota.limit = limit;
+  decision.over_quota = answer.used > limit;
   decision.alert_percent = 0;
-  if (facts.limit == 0) return;
+  if (limit == 0) return;
   for (const std::int16_t percent : facts.alert_percents) {
     // As ApplySettle rounds: both say the same of one count.
-    if (percent == 0 || answer.used < (facts.limit * percent + 99) / 100) break;
+    if (percent == 0 || answer.used < (limit * percent + 99) / 100) break;
     decision.alert_percent = percent;
   }
 }
@@ -539,19 +541,23 @@ absl::StatusOr<SlotRef> Validator::SlotOf(const SlotTarget& wanted) {
 absl::StatusOr<std::optional<SlotRef>> Validator::TrySlotOf(SlotTarget& target) {
   THROTTL_ASSIGN_OR_RETURN(const FoundSlot found, table_.Find(target));
   if (found.ref.has_value()) return found.ref;
-  THROTTL_RETURN_IF_ERROR(ReadStart(target, found.counted_before));
+  THROTTL_RETURN_IF_ERROR(ReadStart(found, target));
   return table_.Begin(target, found.reuses);
 }
 
 // What was used of the period, by this table and by others. A row with seq 0 changes nothing: its
 // reply says what this holder's lease is.
-absl::Status Validator::ReadStart(SlotTarget& target, bool counted_before) {
+absl::Status Validator::ReadStart(const FoundSlot& found, SlotTarget& target) {
+  target.aim.carries = found.carries;
+  target.aim.carries_seen = found.carries_seen;
   const CounterId counter{.subject = std::string(target.subject),
-                          .period_start = absl::FromUnixSeconds(target.aim.period_start_s)};
-  if (!counted_before) {
+                          .period_start = absl::FromUnixSeconds(found.period_start_s)};
+  if (!found.counted_before) {
     THROTTL_ASSIGN_OR_RETURN(const std::vector<Counter> counters,
                              context_.store->ReadCounters(std::span(&counter, 1)));
     target.aim.base = counters.front().charged;
+    target.aim.forgiven = counters.front().forgiven;
+    target.aim.added = counters.front().added;
     target.aim.units = 0;
     SetLimitSince(counters.front().limit, counters.front().limit_version, target.aim);
     return absl::OkStatus();
@@ -563,6 +569,8 @@ absl::Status Validator::ReadStart(SlotTarget& target, bool counted_before) {
   target.aim.units = replies.front().allowance;
   SetLimitSince(replies.front().limit, replies.front().limit_version, target.aim);
   target.aim.base = replies.front().charged_to_all - replies.front().allowance;
+  target.aim.forgiven = replies.front().forgiven;
+  target.aim.added = replies.front().added;
   return absl::OkStatus();
 }
 

@@ -157,7 +157,7 @@ class Validator {  // NOLINT(clang-analyzer-optin.performance.Padding)
   absl::StatusOr<SlotRef> SlotOf(const SlotTarget& target);
   // std::nullopt: something changed meanwhile.
   absl::StatusOr<std::optional<SlotRef>> TrySlotOf(SlotTarget& target);
-  absl::Status ReadStart(SlotTarget& target, bool counted_before);
+  absl::Status ReadStart(const FoundSlot& found, SlotTarget& target);
 
   const EngineContext& context_;
   LeaseTable& table_;

@@ -25,7 +25,7 @@
 namespace throttl::internal {
 
 inline constexpr std::uint64_t kLeaseMagic = 0x317361656C726874;  // "thrleas1"
-inline constexpr std::uint64_t kLeaseLayoutVersion = 3;
+inline constexpr std::uint64_t kLeaseLayoutVersion = 4;
 
 using Word = std::atomic<std::uint64_t>;
 using SignedWord = std::atomic<std::int64_t>;
@@ -79,7 +79,7 @@ struct SlotIdentity {
 // change only while the epoch is odd.
 struct alignas(64) HotSlot {
   Word consumed;              // {16-bit epoch, 48-bit units}; an odd epoch is closed
-  SignedWord granted;         // units that may have been spent when the next is refused
+  SignedWord granted;         // units that may have been spent when the next is refused; kAdds
   SignedWord fresh_until_ms;  // then the period or the hour ends
   Word claim;                 // number of this use of the slot, never used again; 0: free
   SignedWord base;            // units of the period that others used
@@ -134,6 +134,7 @@ struct SlotIntent {
 
 inline constexpr std::size_t kChangesKept = 1024;
 inline constexpr std::size_t kReusesKept = 1024;
+inline constexpr std::size_t kCarriesKept = 1024;
 
 // In groups of lines by what guards them, which costs padding.
 struct LeaseHeader {  // NOLINT(clang-analyzer-optin.performance.Padding)
@@ -166,6 +167,9 @@ struct LeaseHeader {  // NOLINT(clang-analyzer-optin.performance.Padding)
   // Under the commit lock.
   alignas(64) Word changing;  // 1: a change of keys or plans is under way
   Word settle_seq;
+  // By the hash of a subject, modulo kCarriesKept: carry-overs that may concern one of them, counted
+  // before the store is asked.
+  std::array<Word, kCarriesKept> carries;
   // Read by every request, written by changes only.
   alignas(64) Word generation;
   // The key that generation g changed, at g % kChangesKept; empty: perhaps everything.
@@ -173,11 +177,13 @@ struct LeaseHeader {  // NOLINT(clang-analyzer-optin.performance.Padding)
 };
 
 // Offsets in the file.
-inline constexpr std::size_t kHeaderBytes = 57344;
+inline constexpr std::size_t kHeaderBytes = 65536;
 static_assert(sizeof(LeaseHeader) <= kHeaderBytes);
 
 inline constexpr std::uint64_t kEpochShift = 48;
 inline constexpr std::uint64_t kUnitsMask = (std::uint64_t{1} << kEpochShift) - 1;
+// In `granted`: SlotState::added is not 0.
+inline constexpr std::int64_t kAdds = std::int64_t{1} << 62;
 // No slot has this in `consumed` when it is open.
 inline constexpr std::uint64_t kUnsettled = ~std::uint64_t{0};
 

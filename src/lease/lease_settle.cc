@@ -43,6 +43,7 @@ std::optional<UnsettledSlot> LeaseTable::ReadSlot(std::uint64_t slot) const {
   read.totals = CountersOf(slot);
   read.totals.units = UnitsOf(read.consumed);
   read.last_used_ms = hot.last_used_ms.load(std::memory_order_acquire);
+  read.carries = static_cast<std::int64_t>(CarriesOf(HashOf(read.identity.subject.view())).load());
   const std::uint64_t again = hot.consumed.load(std::memory_order_acquire);
   if (IsClosed(read.consumed) || EpochOf(again) != EpochOf(read.consumed)) return std::nullopt;
   return read;
@@ -113,12 +114,23 @@ absl::Status LeaseTable::SetBase(const UnsettledSlot& slot, std::int64_t base) {
                              .period_version = state.period_version,
                              .alert_percents = state.alert_percents,
                              .base = base,
+                             .forgiven = state.forgiven,
+                             .added = state.added,
+                             .carries_seen = state.carries_seen,
                              .units = 0,
                              .hour = state.hour});
   return absl::OkStatus();
 }
 
 void LeaseTable::BeginChange() { header_->changing.store(1, std::memory_order_release); }
+
+void LeaseTable::NoteCarries(std::string_view subject) {
+  if (!subject.empty()) {
+    CarriesOf(HashOf(subject)).fetch_add(1);
+    return;
+  }
+  for (Word& carries : header_->carries) carries.fetch_add(1);
+}
 
 void LeaseTable::AbandonChange() { header_->changing.store(0, std::memory_order_release); }
 

@@ -63,7 +63,8 @@ SpendAnswer LeaseTable::Probe(SlotRef ref, const UnitSpend& spend) const noexcep
         spend.now_ms >= hot.fresh_until_ms.load(std::memory_order_acquire)) {
       return answer;
     }
-    answer.granted = hot.granted.load(std::memory_order_acquire);
+    answer.granted = hot.granted.load(std::memory_order_acquire) & ~kAdds;
+    answer.added = AddedOf(ref.slot);
     answer.period = PackedPeriod(hot.period.load(std::memory_order_acquire));
     answer.base = hot.base.load(std::memory_order_acquire);
     answer.used = answer.base + UnitsOf(consumed);
@@ -80,6 +81,10 @@ SpendAnswer LeaseTable::Probe(SlotRef ref, const UnitSpend& spend) const noexcep
   }
 }
 
+std::int64_t LeaseTable::AddedOf(std::uint32_t slot) const noexcept {
+  return cold_[slot].state.Load().added;
+}
+
 std::int64_t LeaseTable::Correct(SlotRef ref, std::int64_t period_end_ms,
                                  std::int64_t units) noexcept {
   if (ref.claim == 0 || !IsUsable(ref.slot)) return 0;
@@ -90,7 +95,7 @@ std::int64_t LeaseTable::Correct(SlotRef ref, std::int64_t period_end_ms,
         PackedPeriod(hot.period.load(std::memory_order_acquire)).end_ms() != period_end_ms) {
       return 0;
     }
-    const std::int64_t granted = hot.granted.load(std::memory_order_acquire);
+    const std::int64_t granted = hot.granted.load(std::memory_order_acquire) & ~kAdds;
     const std::int64_t before = UnitsOf(consumed);
     const std::int64_t change =
         units < 0 ? std::max(units, -before) : std::clamp<std::int64_t>(granted - before, 0, units);
@@ -230,9 +235,9 @@ void LeaseTable::FinishIntent() {
       header_->slots_begun.store(intent.slot + 1, std::memory_order_release);
     }
   }
-  hot.granted.store(turn.granted, std::memory_order_release);
+  hot.granted.store(turn.granted | (turn.state.added != 0 ? kAdds : 0), std::memory_order_release);
   hot.fresh_until_ms.store(turn.fresh_until_ms, std::memory_order_release);
-  hot.base.store(turn.state.base, std::memory_order_release);
+  hot.base.store(turn.state.base - turn.state.forgiven, std::memory_order_release);
   hot.period.store(PackedPeriod::Of(turn.state.period_start_s, turn.state.period_end_ms).word(),
                    std::memory_order_release);
   hot.claim.store(intent.claim, std::memory_order_release);
@@ -295,16 +300,25 @@ void LeaseTable::NoteNewestOf(const SlotAim& aim) {
 
 absl::StatusOr<FoundSlot> LeaseTable::Find(const SlotTarget& target) {
   THROTTL_ASSIGN_OR_RETURN(const LeaseLock::Hold hold, AcquireTableLock());
+  const std::uint64_t hash = HashOf(target.subject);
   FoundSlot found;
-  found.reuses = ReusedBefore(HashOf(target.subject)).load();
+  found.reuses = ReusedBefore(hash).load();
+  found.period_start_s = target.aim.period_start_s;
+  // In this order: with a carry-over under way the store may have been asked too early for it.
+  found.carries = static_cast<std::int64_t>(CarriesOf(hash).load());
+  const bool changing = header_->changing.load() != 0;
+  found.carries_seen = found.carries - (changing ? 1 : 0);
   const std::optional<std::uint64_t> slot = FindInIndex(target.subject);
   if (!slot.has_value()) {
     found.counted_before = found.reuses > 0;
     return found;
   }
-  const SlotPlan plan = PlanSlot(cold_[*slot].state.Load(), target.aim);
+  SlotAim aim = target.aim;
+  aim.carries = found.carries;
+  const SlotPlan plan = PlanSlot(cold_[*slot].state.Load(), aim);
   if (plan.need == SlotNeed::kStore) {
     found.counted_before = true;
+    found.period_start_s = plan.aim.period_start_s;
     return found;
   }
   if (plan.need == SlotNeed::kSettle) return NotSettled();

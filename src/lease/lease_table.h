@@ -75,7 +75,8 @@ struct SpendAnswer {
   SpendCode code = SpendCode::kStale;
   std::int64_t used = 0;     // of the period by everybody, afterwards
   std::int64_t granted = 0;  // units this table may spend in all
-  std::int64_t base = 0;     // of `used`, by others
+  std::int64_t base = 0;     // of `used`, by others, less what is forgiven
+  std::int64_t added = 0;    // to the limit of this period
   PackedPeriod period = {};
   std::uint64_t quota_turn = 0;  // of a refusal, for NoteQuotaRefusal
 };
@@ -95,6 +96,10 @@ struct FoundSlot {
   // much of that it was.
   bool counted_before = false;
   std::uint64_t reuses = 0;  // for Begin: when a subject like this one last lost its slot
+  // For the store and Begin: the period to ask for, and SlotAim's numbers of these names.
+  std::int64_t period_start_s = 0;
+  std::int64_t carries = 0;
+  std::int64_t carries_seen = 0;
 };
 
 // A slot whose counters the store does not have yet.
@@ -105,6 +110,8 @@ struct UnsettledSlot {
   SlotState state = {};
   SlotTotals totals = {};
   std::int64_t last_used_ms = 0;  // 0: never
+  // As in SlotAim; more than state.carries_seen: what was forgiven and added must be asked for.
+  std::int64_t carries = 0;
 };
 
 // What was changed since a generation.
@@ -216,6 +223,8 @@ class LeaseTable final : public ForkParticipant {
   // Before the store is asked to change keys or plans. If the process ends before Publish, the next
   // BeginChange or settle publishes that everything may be changed.
   void BeginChange();
+  // Then, if the change carries usage over: of one subject, or of all (empty).
+  void NoteCarries(std::string_view subject);
   // The store did not change anything.
   void AbandonChange();
   // The store may have changed these keys, of ids of at most 39 bytes; an empty id stands for
@@ -262,6 +271,9 @@ class LeaseTable final : public ForkParticipant {
     return slot < slots_known_.load(std::memory_order_relaxed);
   }
   std::uint64_t HashOf(std::string_view subject) const;
+  // What the slot adds to its limit; out of the way of the slots that add nothing.
+  std::int64_t AddedOf(std::uint32_t slot) const noexcept;
+  Word& CarriesOf(std::uint64_t hash) const { return header_->carries[hash % kCarriesKept]; }
   Word& ReusedBefore(std::uint64_t hash) { return header_->reused[hash % kReusesKept]; }
   SlotTotals CountersOf(std::uint64_t slot) const;
   std::optional<UnsettledSlot> ReadSlot(std::uint64_t slot) const;
@@ -297,6 +309,10 @@ ABSL_ATTRIBUTE_ALWAYS_INLINE inline SpendAnswer LeaseTable::TrySpend(
       return answer;
     }
     answer.granted = hot.granted.load(std::memory_order_acquire);
+    if ((answer.granted & kAdds) != 0) [[unlikely]] {
+      answer.granted ^= kAdds;
+      answer.added = AddedOf(ref.slot);
+    }
     answer.period = PackedPeriod(hot.period.load(std::memory_order_acquire));
     answer.base = hot.base.load(std::memory_order_acquire);
     // After `consumed`: a change that returned before is seen here, one that returns later finds

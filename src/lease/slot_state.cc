@@ -14,8 +14,9 @@ constexpr std::size_t kPercentsPerWord = 4;
 
 std::int64_t GrantedOf(const SlotState& state) {
   if (state.limit == kNoLimit) return kLimitMax;
-  const std::int64_t ceiling = state.limit + state.limit * state.soft_percent / 100;
-  return std::clamp<std::int64_t>(ceiling - state.base, 0, kLimitMax);
+  const std::int64_t limit = state.limit + state.added;
+  const std::int64_t ceiling = limit + limit * state.soft_percent / 100;
+  return std::clamp<std::int64_t>(ceiling + state.forgiven - state.base, 0, kLimitMax);
 }
 
 std::int64_t UnitsInHour(const SlotState& state, const SlotTotals& totals) {
@@ -35,6 +36,10 @@ void BeginHour(const SlotTotals& totals, const HourTotal& ended, SlotState& stat
 
 void SetAim(const SlotAim& aim, SlotState& state) {
   if (aim.limit != state.limit) state.limit_since = aim.limit_version;
+  // A carry-over raises alerts anew even under the same limit, as the store knows by its version.
+  if (aim.carries > state.carries_seen && aim.limit_since != 0) {
+    state.limit_since = aim.limit_since;
+  }
   state.period_start_s = aim.period_start_s;
   state.period_end_ms = aim.period_end_ms;
   state.limit = aim.limit;
@@ -43,6 +48,9 @@ void SetAim(const SlotAim& aim, SlotState& state) {
   state.period_version = aim.period_version;
   state.alert_percents = aim.alert_percents;
   state.base = aim.base;
+  state.forgiven = aim.forgiven;
+  state.added = aim.added;
+  state.carries_seen = aim.carries_seen;
 }
 
 // Whether the period is one that the slot comes to, and that may have been counted before it began:
@@ -65,7 +73,16 @@ void KeepLimit(const SlotState& state, SlotAim& aim) {
 void KeepPeriod(const SlotState& state, bool has_newer_end, SlotAim& aim) {
   aim.period_start_s = state.period_start_s;
   if (!has_newer_end) aim.period_end_ms = state.period_end_ms;
-  aim.base = state.base;
+}
+
+// What a slot that is turned without the store knows of it.
+void KeepUnits(const SlotState& state, bool later_period, SlotAim& aim) {
+  aim.base = later_period ? 0 : state.base;
+  aim.forgiven = later_period ? 0 : state.forgiven;
+  aim.added = later_period ? 0 : state.added;
+  aim.carries = 0;
+  aim.carries_seen = state.carries_seen;
+  aim.units = 0;
 }
 
 std::uint64_t NextQuotaTurn(std::uint64_t quota_turn) { return (quota_turn | 1) + 1; }
@@ -105,7 +122,10 @@ std::vector<std::int32_t> UnpackPercents(const PackedPercents& packed) {
 SlotPlan PlanSlot(const SlotState& state, const SlotAim& wanted) {
   SlotPlan plan{.aim = wanted};
   SlotAim& aim = plan.aim;
-  aim.limit_since = 0;
+  // Who knows less than whoever set the limit spends nothing.
+  const bool carried =
+      wanted.carries > state.carries_seen && wanted.limit_version >= state.limit_version;
+  if (!carried) aim.limit_since = 0;
   const bool lags = wanted.period_end_ms <= state.period_start_s * 1000;
   const bool newer_limit = wanted.limit_version > state.limit_version;
   // Who knows less than whoever set the limit does not bring its period either.
@@ -120,13 +140,13 @@ SlotPlan PlanSlot(const SlotState& state, const SlotAim& wanted) {
     return plan;
   }
   const bool later_period = wanted.period_start_s > state.period_start_s;
-  if (later_period) {
-    aim.base = 0;
-    aim.units = 0;
-  } else {
-    // One that began earlier is a lagging clock's.
-    KeepPeriod(state, newer_period, aim);
+  // One that began earlier is a lagging clock's.
+  if (!later_period) KeepPeriod(state, newer_period, aim);
+  if (carried) {
+    plan.need = SlotNeed::kStore;
+    return plan;
   }
+  KeepUnits(state, later_period, aim);
   const bool turns = later_period || wanted.hour > state.hour || newer_limit || newer_period;
   const bool carries = later_period && state.carried_period.present != 0;
   plan.need = carries ? SlotNeed::kSettle : (turns ? SlotNeed::kTurn : SlotNeed::kNothing);
@@ -158,14 +178,13 @@ SlotTurn TurnSlot(const SlotState& old, const SlotTotals& totals, const SlotAim&
   }
   if (aim.period_start_s != old.period_start_s) {
     assert(old.carried_period.present == 0);
-    state.carried_period = {.present = 1,
+    state.carried_period = {.present = QuotaRefused(totals.quota_turn) ? 2 : 1,
                             .start_s = old.period_start_s,
                             .end_ms = old.period_end_ms,
                             .limit = old.limit,
                             .limit_version = old.limit_since,
                             .alert_percents = old.alert_percents,
-                            .used = totals.units,
-                            .refused = QuotaRefused(totals.quota_turn) ? 1 : 0};
+                            .used = totals.units};
     state.hour_units_before = UnitsInHour(state, totals);
     state.units_mark = aim.units;
     units = aim.units;

@@ -72,14 +72,16 @@ inline constexpr std::size_t kRefusalKinds = 3;
 
 // A period that is over, and what this table used of it.
 struct PeriodTotal {
+  // 0: there is none; 1 more when a request was refused under this limit.
   std::int64_t present = 0;
   std::int64_t start_s = 0;  // of the period, seconds since the epoch
   std::int64_t end_ms = 0;   // milliseconds since the epoch, or kNever
   std::int64_t limit = kNoLimit;
   std::int64_t limit_version = 0;
   PackedPercents alert_percents = {};
-  std::int64_t used = 0;     // units
-  std::int64_t refused = 0;  // 1: a request was, under this limit
+  std::int64_t used = 0;  // units
+
+  bool refused() const { return present > 1; }
 };
 
 // What one key did in one hour, as far as this table counted it.
@@ -107,6 +109,10 @@ struct SlotState {
   // taken from a lagging clock.
   std::int64_t period_version = 0;
   std::int64_t soft_percent = 0;  // as in Quota
+  // As in Counter, and carries_seen of the aim with which they came.
+  std::int64_t forgiven = 0;
+  std::int64_t added = 0;
+  std::int64_t carries_seen = 0;
 
   std::int64_t hour = 0;
   std::int64_t hour_units_before = 0;  // of the hour, spent in the period before this one
@@ -140,6 +146,12 @@ struct SlotAim {
   std::int64_t period_version = 0;  // set by PlanSlot; of a slot that begins: limit_version
   PackedPercents alert_percents = {};
   std::int64_t base = 0;
+  std::int64_t forgiven = 0;  // as in Counter
+  std::int64_t added = 0;
+  // Carry-overs that may have changed those of the subject in the store: how many there are, and
+  // how many the values surely include.
+  std::int64_t carries = 0;
+  std::int64_t carries_seen = 0;
   std::int64_t units = 0;  // to start with in another period than the slot's; else ignored
   // As in SlotState, where the store knows the limit already; else 0.
   std::int64_t limit_since = 0;
@@ -151,7 +163,7 @@ struct SlotAim {
 enum class SlotNeed : std::uint8_t {
   kNothing = 1,  // it is there already, or ahead
   kTurn = 2,     // to be turned to SlotPlan::aim
-  kStore = 3,    // the same, with base and units as the store has them
+  kStore = 3,    // the same, with base, units, forgiven and added as the store has them
   kSettle = 4,   // that the period which it carries is settled first
 };
 
@@ -163,7 +175,8 @@ struct SlotPlan {
 // How a slot in `state` comes to `wanted`. It takes a period that began later, an hour that began
 // later, and a newer limit with its period. From a clock that lags so far that its period was over
 // when the slot's began it takes the limit alone: the period, perhaps of another calendar, waits
-// for a clock that does not lag.
+// for a clock that does not lag. After a carry-over that the slot has not seen the store is asked
+// for the period of SlotPlan::aim.
 SlotPlan PlanSlot(const SlotState& state, const SlotAim& wanted);
 
 struct SlotTurn {

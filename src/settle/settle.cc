@@ -20,13 +20,21 @@ using internal::AbslView;
 // The seq of a lease whose holder was retired: it fences the calls that are still under way.
 constexpr std::int64_t kRetiredSeq = std::numeric_limits<std::int64_t>::max();
 
-// As far as is known.
-std::int64_t UsedOf(const Counter& counter) { return counter.used + counter.forfeited; }
+__extension__ using Int128 = __int128;
+
+// Units that count against the limit, as far as is known. A correction may take back more than
+// counts still.
+std::int64_t UsedOf(const Counter& counter) {
+  return std::max<std::int64_t>(0, counter.used + counter.forfeited - counter.forgiven);
+}
+
+// REQUIRES: there is a limit.
+std::int64_t LimitOf(const Counter& counter) { return *counter.limit + counter.added; }
 
 // {"used":1,"limit":2}, with `head` and `tail` inside.
 std::string DataOf(const Counter& counter, std::string_view head, std::string_view tail) {
   std::string data = absl::StrCat("{", AbslView(head), "\"used\":", UsedOf(counter));
-  if (counter.limit.has_value()) absl::StrAppend(&data, ",\"limit\":", *counter.limit);
+  if (counter.limit.has_value()) absl::StrAppend(&data, ",\"limit\":", LimitOf(counter));
   absl::StrAppend(&data, AbslView(tail), "}");
   return data;
 }
@@ -47,10 +55,10 @@ Event EventOf(const CounterId& id, std::string_view suffix, const Counter& count
 // are told in order. `limit` is at most 2^48 and `percent` at most 1000, so the product fits.
 void RaiseAlerts(const SettleRow& row, absl::Time now, Counter& counter,
                  std::vector<Event>& events) {
-  if (!counter.limit.has_value() || *counter.limit == 0) return;
+  if (!counter.limit.has_value() || LimitOf(counter) == 0) return;
   for (const std::int32_t percent : row.alert_percents) {
     if (percent <= counter.alerted_percent) continue;
-    if (UsedOf(counter) < (*counter.limit * percent + 99) / 100) break;
+    if (UsedOf(counter) < (LimitOf(counter) * percent + 99) / 100) break;
     counter.alerted_percent = percent;
     Event event =
         EventOf(row.counter, absl::StrCat(percent, ".", counter.limit_version), counter, now);
@@ -65,7 +73,7 @@ void RaiseExceeded(const SettleRow& row, absl::Time now, Counter& counter,
                    std::vector<Event>& events) {
   if (!counter.limit.has_value() || counter.exceeded) return;
   const bool refused = row.refused && row.limit_version == counter.limit_version;
-  const bool reached = *counter.limit > 0 && UsedOf(counter) >= *counter.limit;
+  const bool reached = LimitOf(counter) > 0 && UsedOf(counter) >= LimitOf(counter);
   if (!refused && !reached) return;
   counter.exceeded = true;
   Event event =
@@ -75,9 +83,24 @@ void RaiseExceeded(const SettleRow& row, absl::Time now, Counter& counter,
   events.push_back(std::move(event));
 }
 
+// floor(used * limit / before), at most kLimitMax; `used` where nothing was allowed before.
+std::int64_t Scaled(std::int64_t used, std::int64_t limit, std::int64_t before) {
+  if (before == 0) return used;
+  const Int128 scaled = Int128{used} * limit / before;
+  return static_cast<std::int64_t>(std::min<Int128>(scaled, kLimitMax));
+}
+
 SettleReply Reply(SettleCode code, const Counter& counter, const Lease& lease) {
-  return {code,          lease.allowance,       counter.used,  counter.charged, counter.forfeited,
-          counter.limit, counter.limit_version, counter.recall};
+  return {.code = code,
+          .allowance = lease.allowance,
+          .used_by_all = counter.used,
+          .charged_to_all = counter.charged,
+          .forfeited = counter.forfeited,
+          .limit = counter.limit,
+          .limit_version = counter.limit_version,
+          .recall = counter.recall,
+          .forgiven = counter.forgiven,
+          .added = counter.added};
 }
 
 // The units that `row` gets on top of what its lease has kept.
@@ -90,7 +113,8 @@ std::int64_t GrantFor(const SettleRow& row, absl::Time now, const Counter& count
   // these are what ends.
   const std::int64_t room = std::min(kLimitMax - lease.allowance,
                                      std::numeric_limits<std::int64_t>::max() - counter.charged);
-  const std::int64_t free = counter.limit ? *counter.limit - counter.charged : room;
+  const std::int64_t free =
+      counter.limit ? LimitOf(counter) + counter.forgiven - counter.charged : room;
   const std::int64_t granted = std::min(row.want, free);
   return granted <= 0 || granted < row.want_min ? 0 : granted;
 }
@@ -148,6 +172,38 @@ SettleReply ApplySettle(const SettleRow& row, absl::Time now,
   return Reply(SettleCode::kApplied, counter, lease);
 }
 
+bool ApplyCarryOver(const CarryRow& row, Counter& counter) {
+  if (row.limit_version <= counter.limit_version) return false;
+  const bool is_stored = counter.limit_version != 0;
+  const std::int64_t total = counter.used + counter.forfeited;
+  const std::int64_t used = UsedOf(counter);
+  const std::int64_t before = std::min(row.limit_before.value_or(0) + counter.added, kLimitMax);
+  const std::int64_t limit = row.limit.value_or(0);
+  switch (row.carry_over) {
+    case CarryOver::kDifference:
+      break;
+    case CarryOver::kReset:
+      counter.forgiven = total;
+      counter.added = 0;
+      break;
+    case CarryOver::kProportional:
+      counter.forgiven = total - Scaled(used, limit, before);
+      counter.added = 0;
+      break;
+    case CarryOver::kAdditive:
+      counter.added = std::min(std::max(before, used), kLimitMax - limit);
+      break;
+  }
+  counter.period_end = row.period_end;
+  counter.owner_id = row.owner_id;
+  counter.key_id = row.key_id;
+  counter.limit = row.limit;
+  counter.limit_version = row.limit_version;
+  counter.alerted_percent = 0;
+  counter.exceeded = false;
+  return is_stored || counter.added != 0;
+}
+
 void ApplyRetire(LeaseState end, Counter& counter, Lease& lease) {
   if (lease.state != LeaseState::kOpen || end == LeaseState::kOpen) return;
   --counter.open_leases;
@@ -163,7 +219,7 @@ void ApplyRetire(LeaseState end, Counter& counter, Lease& lease) {
 
 bool ApplyPeriodEnd(const CounterId& id, absl::Time now, Counter& counter,
                     std::vector<Event>& events) {
-  if (counter.ended || UsedOf(counter) <= 0) return false;
+  if (counter.ended || counter.used + counter.forfeited <= 0) return false;
   if (!counter.period_end.has_value() || now < *counter.period_end) return false;
   counter.ended = true;
   const auto text = [](absl::Time time) {

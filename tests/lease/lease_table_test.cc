@@ -762,7 +762,7 @@ TEST_CASE("NoteQuotaRefusal: the period and limit of the refusal have had one, a
     CHECK_FALSE(refused());
     const auto slot = table.Read("k:one");
     REQUIRE((slot.ok() && slot->has_value()));
-    CHECK((*slot)->state.carried_period.refused == 1);
+    CHECK((*slot)->state.carried_period.refused());
   });
 }
 

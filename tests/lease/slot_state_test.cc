@@ -193,9 +193,9 @@ TEST_CASE("a period and limit have a number that no other has, and a refusal bel
   CHECK(TurnSlot(renamed.state, refused, aim).quota_turn == 10);
   const SlotTurn next_day = TurnSlot(renamed.state, refused, DayAim(24, 100));
   CHECK(next_day.quota_turn == 10);
-  CHECK(next_day.state.carried_period.refused == 1);
+  CHECK(next_day.state.carried_period.refused());
   const SlotTotals unrefused{.units = 1, .quota_turn = begun.quota_turn};
-  CHECK(TurnSlot(renamed.state, unrefused, DayAim(24, 100)).state.carried_period.refused == 0);
+  CHECK_FALSE(TurnSlot(renamed.state, unrefused, DayAim(24, 100)).state.carried_period.refused());
 }
 
 TEST_CASE("an hour that two periods share has the units of both") {

@@ -42,6 +42,17 @@ SettleReply MemoryCounting::Settle(const SettleRow& row, const SettleBatch& batc
   return reply;
 }
 
+void MemoryCounting::CarryOver(const std::vector<CarryRow>& rows) {
+  for (const CarryRow& row : rows) {
+    const auto it = counters_.find(row.counter);
+    Counter counter = it == counters_.end() ? Counter{} : it->second.counter;
+    if (!ApplyCarryOver(row, counter)) continue;
+    counters_[row.counter].counter = counter;
+    now_ = std::max(now_, row.counter.period_start);
+    NoteDue(row.counter, counter);
+  }
+}
+
 void MemoryCounting::NoteDue(const CounterId& id, const Counter& counter) {
   if (counter.ended || counter.used + counter.forfeited <= 0 || !counter.period_end) return;
   due_.emplace(*counter.period_end, id);

@@ -31,6 +31,8 @@ class MemoryCounting {
 
   // Appends to `events` the threshold crossings to be logged.
   SettleReply Settle(const SettleRow& row, const SettleBatch& batch, std::vector<Event>& events);
+  // As ChangeSet::carry_overs.
+  void CarryOver(const std::vector<CarryRow>& rows);
   std::vector<Counter> ReadCounters(std::span<const CounterId> ids) const;
   absl::Time newest_time() const { return now_; }
   void RetireHolder(HolderId holder, LeaseState end);

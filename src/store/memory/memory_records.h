@@ -41,7 +41,8 @@ class MemoryRecords {
   std::vector<WebhookRecord> ListWebhooks(const WebhookQuery& query) const;
   std::vector<Event> ReadEvents(std::int64_t after_seq, std::int32_t count_max) const;
 
-  // As QuotaStore::Apply.
+  bool WasApplied(const std::string& change_id) const { return change_sets_.contains(change_id); }
+  // As QuotaStore::Apply, but for ChangeSet::carry_overs.
   absl::StatusOr<std::int64_t> Apply(const ChangeSet& changes);
 
   void AppendEvent(const Event& event);

@@ -85,7 +85,10 @@ class MemoryStore final : public QuotaStore {
   absl::StatusOr<std::int64_t> Apply(const ChangeSet& changes) override {
     THROTTL_RETURN_IF_ERROR(CheckUsable());
     const MutexLock lock(mutex_);
-    return records_.Apply(changes);
+    const bool was_applied = records_.WasApplied(changes.id);
+    absl::StatusOr<std::int64_t> last_seq = records_.Apply(changes);
+    if (last_seq.ok() && !was_applied) counting_.CarryOver(changes.carry_overs);
+    return last_seq;
   }
 
   absl::StatusOr<std::vector<Event>> ReadEvents(std::int64_t after_seq,

@@ -29,12 +29,12 @@ absl::Status WriteCounter(SqliteConnection& db, const CounterId& id, const Count
       db,
       "INSERT INTO counter(subject, period_start, period_end, unit_limit, limit_version, used, "
       "charged, forfeited, open_leases, alerted_percent, recall, exceeded, ended, owner_id, "
-      "key_id, checksum) "
-      "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) "
+      "key_id, checksum, forgiven, added) "
+      "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) "
       "ON CONFLICT(subject, period_start) DO UPDATE SET period_end = ?3, unit_limit = ?4, "
       "limit_version = ?5, used = ?6, charged = ?7, forfeited = ?8, open_leases = ?9, "
       "alerted_percent = ?10, recall = ?11, exceeded = ?12, ended = ?13, owner_id = ?14, "
-      "key_id = ?15, checksum = ?16");
+      "key_id = ?15, checksum = ?16, forgiven = ?17, added = ?18");
   write.Bind(id.subject)
       .Bind(absl::ToUnixSeconds(id.period_start))
       .Bind(ToMillis(counter.period_end))
@@ -50,7 +50,9 @@ absl::Status WriteCounter(SqliteConnection& db, const CounterId& id, const Count
       .Bind(std::int64_t{counter.ended})
       .Bind(counter.owner_id)
       .Bind(counter.key_id)
-      .Bind(CounterChecksum(id, counter));
+      .Bind(CounterChecksum(id, counter))
+      .Bind(counter.forgiven)
+      .Bind(counter.added);
   return write.Finish();
 }
 
@@ -102,7 +104,9 @@ absl::Status CheckCounter(const CounterId& id, const Counter& counter, const Lea
                          counter.charged >= counter.used && lease.used >= 0 &&
                          lease.allowance >= lease.used && counter.open_leases >= 0 &&
                          counter.open_leases < std::numeric_limits<std::int32_t>::max() &&
-                         counter.limit.value_or(0) >= 0 && counter.limit.value_or(0) <= kLimitMax;
+                         counter.limit.value_or(0) >= 0 &&
+                         counter.limit.value_or(0) <= kLimitMax && counter.added >= 0 &&
+                         counter.added <= kLimitMax && counter.forgiven >= -kLimitMax;
   if (in_bounds) {
     const std::int64_t left = counter.charged - counter.used - counter.forfeited;
     const std::int64_t unspent = lease.allowance - lease.used;
@@ -177,7 +181,8 @@ absl::StatusOr<Counter> SqliteReadCounter(SqliteConnection& db, const CounterId&
   SqliteStatement read(db,
                        "SELECT period_end, unit_limit, limit_version, used, charged, forfeited, "
                        "open_leases, alerted_percent, recall, exceeded, ended, owner_id, key_id, "
-                       "checksum FROM counter WHERE subject = ? AND period_start = ?");
+                       "checksum, forgiven, added FROM counter "
+                       "WHERE subject = ? AND period_start = ?");
   if (!read.Bind(id.subject).Bind(absl::ToUnixSeconds(id.period_start)).Step()) {
     THROTTL_RETURN_IF_ERROR(read.status());
     return Counter{};
@@ -188,6 +193,8 @@ absl::StatusOr<Counter> SqliteReadCounter(SqliteConnection& db, const CounterId&
                   .used = read.Int(3),
                   .charged = read.Int(4),
                   .forfeited = read.Int(5),
+                  .forgiven = read.Int(14),
+                  .added = read.Int(15),
                   .open_leases = read.Int32(6),
                   .alerted_percent = read.Int32(7),
                   .recall = read.Int(8) != 0,
@@ -247,6 +254,18 @@ absl::StatusOr<std::vector<SettleReply>> SqliteSettle(SqliteConnection& db,
     THROTTL_RETURN_IF_ERROR(SqlitePutActivity(db, activity));
   }
   return replies;
+}
+
+absl::Status SqliteCarryOver(SqliteConnection& db, const std::vector<CarryRow>& rows) {
+  absl::Time newest = absl::UnixEpoch();
+  for (const CarryRow& row : rows) {
+    THROTTL_ASSIGN_OR_RETURN(Counter counter, SqliteReadCounter(db, row.counter));
+    THROTTL_RETURN_IF_ERROR(CheckCounter(row.counter, counter, Lease{}));
+    if (!ApplyCarryOver(row, counter)) continue;
+    THROTTL_RETURN_IF_ERROR(WriteCounter(db, row.counter, counter));
+    newest = std::max(newest, row.counter.period_start);
+  }
+  return rows.empty() ? absl::OkStatus() : RememberSettledAt(db, newest);
 }
 
 absl::StatusOr<absl::Time> SqliteReadNewestTime(SqliteConnection& db) {

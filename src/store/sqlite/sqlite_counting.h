@@ -24,6 +24,8 @@ absl::StatusOr<std::vector<SettleReply>> SqliteSettle(SqliteConnection& db,
 bool SqliteOnlyAsks(const SettleBatch& batch);
 // The replies to such a batch. The transaction may be one of a reader.
 absl::StatusOr<std::vector<SettleReply>> SqliteAsk(SqliteConnection& db, const SettleBatch& batch);
+// ChangeSet::carry_overs. DataLoss: a counter is damaged.
+absl::Status SqliteCarryOver(SqliteConnection& db, const std::vector<CarryRow>& rows);
 absl::StatusOr<Counter> SqliteReadCounter(SqliteConnection& db, const CounterId& id);
 absl::StatusOr<absl::Time> SqliteReadNewestTime(SqliteConnection& db);
 absl::Status SqliteRetireHolder(SqliteConnection& db, HolderId holder, LeaseState end);

@@ -172,6 +172,11 @@ std::int64_t CounterChecksum(const CounterId& id, const Counter& counter) {
   sum.Add(std::int64_t{counter.ended});
   sum.Add(counter.owner_id);
   sum.Add(counter.key_id);
+  // Of version 4.
+  if (counter.forgiven != 0 || counter.added != 0) {
+    sum.Add(counter.forgiven);
+    sum.Add(counter.added);
+  }
   return sum.Value();
 }
 

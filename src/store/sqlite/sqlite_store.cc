@@ -33,7 +33,7 @@ absl::Status WriteChanges(SqliteConnection& db, const ChangeSet& changes) {
   for (const ChangeSet::Deletion& deletion : changes.delete_webhooks) {
     THROTTL_RETURN_IF_ERROR(internal::SqliteDeleteWebhook(db, deletion));
   }
-  return absl::OkStatus();
+  return internal::SqliteCarryOver(db, changes.carry_overs);
 }
 
 // Every key that is not revoked must be on a plan that exists, as the change leaves them.
