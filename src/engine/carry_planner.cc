@@ -67,17 +67,16 @@ absl::Status CheckCarryOver(const std::optional<Quota>& before, const std::optio
   }
   if (carry_over == CarryOver::kReset) return absl::OkStatus();
   if (before.has_value() && after.has_value() && !HaveSamePeriods(*before, *after)) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "carry_over is ", AbslView(name), ", and the quota changes from each ", PeriodsOf(*before),
-        ", to each ", PeriodsOf(*after), ": that needs reset"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("carry_over is ", AbslView(name), ", and the quota changes from each ",
+                     PeriodsOf(*before), ", to each ", PeriodsOf(*after), ": that needs reset"));
   }
   if (carry_over == CarryOver::kDifference || (before.has_value() && after.has_value())) {
     return absl::OkStatus();
   }
-  return absl::InvalidArgumentError(absl::StrCat("carry_over is ", AbslView(name),
-                                                 ", which needs a quota before and after, and ",
-                                                 before.has_value() ? "the new" : "the old",
-                                                 " one has no limit"));
+  return absl::InvalidArgumentError(
+      absl::StrCat("carry_over is ", AbslView(name), ", which needs a quota before and after, and ",
+                   before.has_value() ? "the new" : "the old", " one has no limit"));
 }
 
 absl::Status CheckCarryOver(const KeyOnPlan& before, const KeyOnPlan& after, CarryOver carry_over) {

@@ -354,8 +354,7 @@ absl::StatusOr<IssuedKey> Engine::RotateKey(std::string_view key_id, const Rotat
   return impl_->Run([&] { return impl_->keys().Rotate(key_id, options, caller); });
 }
 
-absl::StatusOr<Key> Engine::UpdateKey(const Key& key, const Caller& caller,
-                                      CarryOver carry_over) {
+absl::StatusOr<Key> Engine::UpdateKey(const Key& key, const Caller& caller, CarryOver carry_over) {
   return impl_->Run([&] { return impl_->keys().Update(key, caller, carry_over); });
 }
 

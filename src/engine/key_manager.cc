@@ -55,8 +55,8 @@ std::string UpdateData(const Key& before, const Key& after, CarryOver carry_over
   std::vector<std::string> names = ChangedSettings(before, after);
   for (std::string& name : names) name = absl::StrCat("\"", name, "\"");
   return absl::StrCat("{\"version\":", after.version, ",\"changed\":[", absl::StrJoin(names, ","),
-                      "]",
-                      carry_over == CarryOver::kDifference ? "" : CarryOverMember(carry_over), "}");
+                      "]", carry_over == CarryOver::kDifference ? "" : CarryOverMember(carry_over),
+                      "}");
 }
 
 // The old secrets of a key that stay beside a new one: the newest, until the overlap ends.

@@ -86,9 +86,8 @@ absl::StatusOr<Plan> PlanManager::TryPut(const Plan& plan, const Caller& caller,
                          caller));
   changes.put_plans.push_back(put);
   const auto make_rows = [&] { return carry_.OfPlan(*stored, put, carry_over); };
-  THROTTL_RETURN_IF_ERROR(carries
-                              ? context_.change_gate->Apply(std::move(changes), "", make_rows)
-                              : context_.change_gate->Apply(changes));
+  THROTTL_RETURN_IF_ERROR(carries ? context_.change_gate->Apply(std::move(changes), "", make_rows)
+                                  : context_.change_gate->Apply(changes));
   return put;
 }
 

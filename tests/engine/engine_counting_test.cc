@@ -254,12 +254,12 @@ TEST_CASE("a request under an owner's quota that must start again spends once") 
       ByHand());
 }
 
-TEST_CASE("a quota that changes its period and back goes on where it was") {
+TEST_CASE("a quota that changes its period and back begins at nothing each time, and loses none") {
   ForEachStore(
       [](EngineUnderTest& t) {
         const auto put = [&](Period period) {
-          REQUIRE(
-              t.engine().PutPlan({.id = "p", .quota = Quota{.limit = 10, .period = period}}).ok());
+          const Plan plan{.id = "p", .quota = Quota{.limit = 10, .period = period}};
+          REQUIRE(t.engine().PutPlan(plan, {}, CarryOver::kReset).ok());
         };
         put(Period::kMonth);
         const auto issued = t.engine().CreateKey({.owner_id = "acme", .plan_id = "p"});
@@ -268,9 +268,16 @@ TEST_CASE("a quota that changes its period and back goes on where it was") {
         put(Period::kDay);
         CHECK(used() == 1);
         put(Period::kMonth);
-        CHECK(used() == 5);
+        CHECK(used() == 1);
         put(Period::kDay);
-        CHECK(used() == 2);
+        CHECK(used() == 1);
+        REQUIRE(t.engine().Flush().ok());
+        const CounterId month{.subject = "k:" + issued->key.id,
+                              .period_start = absl::FromUnixSeconds(1'788'220'800)};
+        const auto counters = t.store().ReadCounters(std::vector<CounterId>{month});
+        REQUIRE(counters.ok());
+        CHECK(counters->front().used == 5);
+        CHECK(counters->front().forgiven == 4);
       },
       ByHand());
 }

@@ -148,11 +148,11 @@ TEST_CASE("a file of another program or of a newer version is refused, and nothi
   PlainSqlite(scratch / "named.db").Run("CREATE TABLE t(a); PRAGMA application_id = 77");
   PlainSqlite(scratch / "tables.db").Run("CREATE TABLE t(a); CREATE INDEX i ON t(a)");
   MakeStore(scratch / "newer.db");
-  PlainSqlite(scratch / "newer.db").Run("PRAGMA user_version = 4");
+  PlainSqlite(scratch / "newer.db").Run("PRAGMA user_version = 5");
   MakeStore(scratch / "newer_copy.db");
   PlainSqlite(scratch / "newer_copy.db")
-      .Run("PRAGMA user_version = 5; PRAGMA journal_mode = DELETE");
-  PlainSqlite(scratch / "version.db").Run("PRAGMA user_version = 6");
+      .Run("PRAGMA user_version = 6; PRAGMA journal_mode = DELETE");
+  PlainSqlite(scratch / "version.db").Run("PRAGMA user_version = 7");
   MakeStore(scratch / "linked.db");
   REQUIRE(link((scratch / "linked.db").c_str(), (scratch / "second_name.db").c_str()) == 0);
   CheckRefused(scratch, {{"a text file",
@@ -170,15 +170,15 @@ TEST_CASE("a file of another program or of a newer version is refused, and nothi
                          {"a newer schema",
                           {.path = scratch / "newer.db"},
                           absl::StatusCode::kFailedPrecondition,
-                          "version 4, and this library knows versions up to 3"},
+                          "version 5, and this library knows versions up to 4"},
                          {"a newer schema in a file without a log",
                           {.path = scratch / "newer_copy.db"},
                           absl::StatusCode::kFailedPrecondition,
-                          "version 5, and this library knows versions up to 3"},
+                          "version 6, and this library knows versions up to 4"},
                          {"a version and nothing else",
                           {.path = scratch / "version.db"},
                           absl::StatusCode::kFailedPrecondition,
-                          "version 6, and this library knows versions up to 3"},
+                          "version 7, and this library knows versions up to 4"},
                          {"a hard link",
                           {.path = scratch / "linked.db"},
                           absl::StatusCode::kFailedPrecondition,

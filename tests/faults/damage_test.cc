@@ -422,7 +422,36 @@ TEST_CASE("a change of any column of a counter or its lease is DataLoss, or with
     }
   }
   // All but a lease of another name, and what this settle writes anew.
-  CHECK(lost == 22);
+  CHECK(lost == 24);
+}
+
+TEST_CASE("what a counter was forgiven and given, lost by damage, is DataLoss") {
+  const ScratchDirectory scratch(FastDirectory());
+  const std::string path = scratch / "throttl.db";
+  {
+    const auto store = Must(OpenSqliteStore({.path = path}));
+    SettleBatch batch = DamageSettle();
+    batch.rows = {NewRow("key-01", 1, 0, 0, 10)};
+    MustSettle(*store, batch);
+    batch.rows = {NewRow("key-01", 2, 10, 10, 0)};
+    MustSettle(*store, batch);
+    const CarryRow reset{.counter = {"key-01", At(0)}, .limit = 50, .limit_version = 2};
+    CarryRow added = reset;
+    added.carry_over = CarryOver::kAdditive;
+    added.limit_before = 50;
+    added.limit_version = 3;
+    MustApply(*store, {.id = "carry", .carry_overs = {reset, added}});
+  }
+  CHECK(PlainSqlite(path).Run("SELECT forgiven || ' ' || added FROM counter") == "10 50");
+  const std::string file = ReadBytes(path);
+  for (const std::string change : {"forgiven = 0", "added = 0", "forgiven = 0, added = 0"}) {
+    CAPTURE(change);
+    for (const char* ending : {"-wal", "-shm"}) unlink((path + ending).c_str());
+    WriteBytes(path, file);
+    PlainSqlite(path).Run("UPDATE counter SET " + change);
+    const auto replies = Must(OpenSqliteStore({.path = path}))->Settle(DamageSettle());
+    CHECK(absl::IsDataLoss(replies.status()));
+  }
 }
 
 }  // namespace

@@ -104,6 +104,12 @@ Delivery GoldenDelivery(const std::string& id, DeliveryState state) {
           .last_error = "busy"};
 }
 
+SettleRow UsedRow(const std::string& subject, std::int64_t used) {
+  SettleRow row = NewRow(subject, 1, used, used, 0);
+  row.sole = true;
+  return row;
+}
+
 void WriteCounts(QuotaStore& store) {
   MustApply(store, {.id = "webhook", .put_webhooks = {NewWebhook("hook", "acme")}});
   SettleBatch batch{.holder = HolderId{0xFEDCBA9876543210}, .now = At(10)};
@@ -117,10 +123,19 @@ void WriteCounts(QuotaStore& store) {
   batch = {.holder = HolderId{2}, .now = At(10), .rows = {NewRow("key-plain", 1, 0, 0, 20)}};
   MustSettle(store, batch);
   CHECK(store.RetireHolder(HolderId{2}, LeaseState::kLost).ok());
-  SettleRow exceeded = NewRow("key-exceeded", 1, 100, 100, 0);
-  exceeded.sole = true;
-  MustSettle(store, {.holder = HolderId{3}, .now = At(11), .rows = {exceeded}});
+  MustSettle(store, {.holder = HolderId{3}, .now = At(11), .rows = {UsedRow("key-exceeded", 100)}});
   CHECK(Must(store.EndPeriods(At(32 * 86400), 10)) == 2);
+  MustSettle(store, {.holder = HolderId{3}, .now = At(12), .rows = {UsedRow("key-reset", 40)}});
+  CarryRow reset{.counter = {"key-reset", At(0)}, .limit = 50, .limit_version = 2};
+  CarryRow added{.counter = {"key-added", At(0)},
+                 .carry_over = CarryOver::kAdditive,
+                 .period_end = At(31 * 86400),
+                 .limit_before = 100,
+                 .limit = 50,
+                 .limit_version = 2,
+                 .owner_id = "acme",
+                 .key_id = "key-added"};
+  MustApply(store, {.id = "carry", .carry_overs = {reset, added}});
   const std::vector<Delivery> deliveries = {GoldenDelivery("one", DeliveryState::kPending),
                                             GoldenDelivery("two", DeliveryState::kDead)};
   CHECK(store.PutDeliveries(deliveries, 3).ok());
@@ -140,6 +155,7 @@ std::string DescribeGolden(QuotaStore& store, int version) {
   std::string text = Snapshot(store);
   std::vector<std::string> subjects = {"key-plain", "acme@team"};
   if (version >= 2) subjects.emplace_back("key-exceeded");
+  if (version >= 4) subjects.insert(subjects.end(), {"key-reset", "key-added"});
   for (const std::string& subject : subjects) {
     const CounterId id{subject, At(0)};
     std::string counter = Dump(Must(store.ReadCounters(std::vector<CounterId>{id})).at(0));

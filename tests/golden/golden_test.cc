@@ -19,7 +19,7 @@
 namespace throttl::testing {
 namespace {
 
-constexpr int kVersions = 3;
+constexpr int kVersions = 4;
 
 std::string GoldenFile(int version, const std::string& ending) {
   return absl::StrCat(GOLDEN_DIRECTORY, "/schema-", version, ending);

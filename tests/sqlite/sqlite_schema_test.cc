@@ -44,7 +44,7 @@ TEST_CASE("the database is marked as Throttl's, has a version, a log, and STRICT
   const auto store = OpenWithKeys(path, 1);
   PlainSqlite plain(path);
   CHECK(plain.Run("PRAGMA application_id") == "1414025812");
-  CHECK(plain.Run("PRAGMA user_version") == "3");
+  CHECK(plain.Run("PRAGMA user_version") == "4");
   CHECK(plain.Run("PRAGMA journal_mode") == "wal");
   CHECK(plain.Run("SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table' "
                   "AND NOT strict AND name NOT LIKE 'sqlite_%'") == "");
@@ -58,7 +58,7 @@ TEST_CASE("a new file is marked itself, and not only in its log, where others do
   const ScratchDirectory scratch;
   const auto store = Open({.path = scratch / "throttl.db"});
   CHECK(ReadBytes(scratch / "throttl.db").substr(60, 12) ==
-        std::string("\0\0\0\3\0\0\0\0THRT", 12));
+        std::string("\0\0\0\4\0\0\0\0THRT", 12));
 }
 
 TEST_CASE("the schema itself refuses what no record may hold") {
@@ -90,6 +90,7 @@ TEST_CASE("the schema itself refuses what no record may hold") {
                                    "rate_limit SET shadow = 2",
                                    "counter SET used = -1",
                                    "counter SET forfeited = -1",
+                                   "counter SET added = -1",
                                    "counter SET used = charged + 1",
                                    "counter SET open_leases = -1",
                                    "lease SET used = -1",

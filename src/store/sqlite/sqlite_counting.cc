@@ -100,13 +100,12 @@ absl::Status WriteLease(SqliteConnection& db, const CounterId& id, HolderId hold
 // A lease is part of its counter: when one of them is missing, or was damaged in version 1, which
 // had no checksums, they mostly disagree. Numbers that pass cannot overflow in ApplySettle.
 absl::Status CheckCounter(const CounterId& id, const Counter& counter, const Lease& lease) {
-  const bool in_bounds = counter.forfeited >= 0 && counter.used >= lease.used &&
-                         counter.charged >= counter.used && lease.used >= 0 &&
-                         lease.allowance >= lease.used && counter.open_leases >= 0 &&
-                         counter.open_leases < std::numeric_limits<std::int32_t>::max() &&
-                         counter.limit.value_or(0) >= 0 &&
-                         counter.limit.value_or(0) <= kLimitMax && counter.added >= 0 &&
-                         counter.added <= kLimitMax && counter.forgiven >= -kLimitMax;
+  const bool in_bounds =
+      counter.forfeited >= 0 && counter.used >= lease.used && counter.charged >= counter.used &&
+      lease.used >= 0 && lease.allowance >= lease.used && counter.open_leases >= 0 &&
+      counter.open_leases < std::numeric_limits<std::int32_t>::max() &&
+      counter.limit.value_or(0) >= 0 && counter.limit.value_or(0) <= kLimitMax &&
+      counter.added >= 0 && counter.added <= kLimitMax && counter.forgiven >= -kLimitMax;
   if (in_bounds) {
     const std::int64_t left = counter.charged - counter.used - counter.forfeited;
     const std::int64_t unspent = lease.allowance - lease.used;
