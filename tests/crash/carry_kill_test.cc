@@ -119,8 +119,7 @@ class Killing {
     ArmFaultPoint(fatal, toll_);
     const auto engine = OpenCarryEngine(path_, ledger_);
     if (engine == nullptr) return 1;
-    std::thread spender(
-        [&] { SpendByMode(*engine, ledger_, ledger_.lanes[kSpenderLane], seed); });
+    std::thread spender([&] { SpendByMode(*engine, ledger_, ledger_.lanes[kSpenderLane], seed); });
     std::mt19937_64 random(seed);
     while (ledger_.begun < kCarryChangesMax) {
       for (std::size_t i = 0; i < 5; ++i) {
@@ -203,9 +202,8 @@ struct Lowered {
   CarryOver carry_over = CarryOver::kReset;
   std::int64_t remaining = 0;
 };
-constexpr std::array<Lowered, 3> kLowered = {{{CarryOver::kReset, 10},
-                                              {CarryOver::kProportional, 1},
-                                              {CarryOver::kAdditive, 110}}};
+constexpr std::array<Lowered, 3> kLowered = {
+    {{CarryOver::kReset, 10}, {CarryOver::kProportional, 1}, {CarryOver::kAdditive, 110}}};
 
 TEST_CASE(
     "what a change forgives and adds goes with its limit, also while the store has it and nobody "

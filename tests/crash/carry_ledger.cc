@@ -228,8 +228,11 @@ void CheckSubject(Engine& engine, const CarryLedger& ledger, std::size_t subject
   CHECK(counter.forfeited == 0);
   std::int64_t history = HistoryOf(engine, subject);
   if (subject == kPoolSubject) history += HistoryOf(engine, kCarrySubjects);
-  CHECK(history == counter.used);
-  base = {state.limit, usage.used, counter.added, counter.used};
+  const std::int64_t unseen = counter.used - history;
+  const std::int64_t died = subject == kPoolSubject ? state.total.hi - state.total.lo : 0;
+  CHECK(unseen >= base.unseen);
+  CHECK(unseen <= base.unseen + died);
+  base = {state.limit, usage.used, counter.added, counter.used, unseen};
 }
 
 void ForgetUnits(CarryLedger& ledger) {
@@ -399,9 +402,8 @@ CarryState CarryStateOf(const CarryLedger& ledger, std::size_t subject) {
   const CarryBase& base = ledger.bases[subject];
   CarryState state{.total = {base.total, base.total}};
   const Segments segments = SegmentsOf(ledger, subject, state.total);
-  Model model{.limit = base.limit,
-              .used = {base.used, base.used},
-              .added = {base.added, base.added}};
+  Model model{
+      .limit = base.limit, .used = {base.used, base.used}, .added = {base.added, base.added}};
   std::size_t segment = 0;
   const auto count_within = [&] {
     model.used.lo += segments.within[segment];

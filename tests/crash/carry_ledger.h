@@ -33,8 +33,8 @@
 namespace throttl::testing {
 
 inline constexpr std::size_t kCarrySubjects = 8;
-inline constexpr std::size_t kIdleSubject = 4;   // of the plan "team"; spent by drains alone
-inline constexpr std::size_t kOwnSubject = 5;    // on "team", with a quota of its own
+inline constexpr std::size_t kIdleSubject = 4;    // of the plan "team"; spent by drains alone
+inline constexpr std::size_t kOwnSubject = 5;     // on "team", with a quota of its own
 inline constexpr std::size_t kMovingSubject = 6;  // on "team" or on "spare"
 inline constexpr std::size_t kPoolSubject = 7;    // an owner with two keys on "pool"
 inline constexpr std::size_t kCarryPlans = 3;
@@ -55,6 +55,9 @@ struct CarryBase {
   std::int64_t used = 0;
   std::int64_t added = 0;
   std::int64_t total = 0;  // units that were ever allowed
+  // Of them, those that the history of the keys lacks: spent for the owner by a process that died
+  // before it spent them for the key.
+  std::int64_t unseen = 0;
 };
 
 struct CarryChange {
@@ -88,8 +91,8 @@ struct CarryLedger {
   std::array<CarryChange, kCarryChangesMax + 1> changes = {};
   // Units that were allowed, by subject, the changes that had ended before and those that had begun
   // afterwards.
-  using Units = std::array<std::array<std::atomic<std::int64_t>, kCarryChangesMax + 1>,
-                           kCarryChangesMax + 1>;
+  using Units =
+      std::array<std::array<std::atomic<std::int64_t>, kCarryChangesMax + 1>, kCarryChangesMax + 1>;
   std::array<Units, kCarrySubjects> units = {};
   // Those of requests whose process died, and which may not have happened.
   std::array<Units, kCarrySubjects> perhaps = {};
@@ -98,7 +101,8 @@ struct CarryLedger {
   std::array<std::int64_t, kCarryPlans> limits = {};
   std::array<std::int64_t, kCarryPlans> versions = {};
   std::size_t moving_on = 0;  // the plan of the moving key
-  std::array<std::array<char, 64>, kCarrySubjects + 1> secrets = {};  // the last is the pool's other
+  // By key: of the subjects, and the pool's other one.
+  std::array<std::array<char, 64>, kCarrySubjects + 1> secrets = {};
   Report report;
 };
 

@@ -123,11 +123,12 @@ int RunProcess(const std::string& path, CarryLedger& ledger, std::size_t process
 TEST_CASE(
     "What is used before a change is carried over, what is used after it counts, and what remains "
     "is admitted to the unit: processes on SQLite") {
-  const std::int64_t stores = Scaled(10);
+  constexpr std::int64_t kRoundsOfStore = 5;
+  const std::int64_t rounds = Scaled(20);
   const std::uint64_t seed = RunSeed();
   INFO("seed " << seed);
   std::string text;
-  for (std::int64_t store = 0; store < stores; ++store) {
+  for (std::int64_t store = 0; store * kRoundsOfStore < rounds; ++store) {
     CAPTURE(store);
     const ScratchDirectory scratch;
     const std::string path = scratch.File("throttl.db");
@@ -145,7 +146,8 @@ TEST_CASE(
     const auto engine = OpenCarryEngine(path, *ledger);
     REQUIRE_MESSAGE(engine != nullptr, ledger->report.Text());
     Changer changer(*engine, *ledger, kProcesses * kThreads, store_seed);
-    for (int round = 0; round < 5; ++round) {
+    const std::int64_t rounds_now = std::min(kRoundsOfStore, rounds - store * kRoundsOfStore);
+    for (std::int64_t round = 0; round < rounds_now; ++round) {
       CAPTURE(round);
       changer.Round();
     }
@@ -162,7 +164,7 @@ TEST_CASE(
 TEST_CASE(
     "What is used before a change is carried over, what is used after it counts, and what remains "
     "is admitted to the unit: threads on memory") {
-  const std::int64_t rounds = Scaled(60);
+  const std::int64_t rounds = Scaled(25);
   const std::uint64_t seed = RunSeed();
   INFO("seed " << seed);
   const Shared<CarryLedger> ledger;
