@@ -334,7 +334,10 @@ absl::StatusOr<std::optional<SlotRef>> LeaseTable::Begin(const SlotTarget& targe
                                                          std::uint64_t reuses) {
   THROTTL_RETURN_IF_ERROR(CheckFits(target));
   THROTTL_ASSIGN_OR_RETURN(const LeaseLock::Hold hold, AcquireTableLock());
-  if (ReusedBefore(HashOf(target.subject)).load() != reuses) return std::nullopt;
+  const std::uint64_t hash = HashOf(target.subject);
+  if (ReusedBefore(hash).load() != reuses) return std::nullopt;
+  // What the store said may go with another limit.
+  if (static_cast<std::int64_t>(CarriesOf(hash).load()) != target.aim.carries) return std::nullopt;
   const std::optional<std::uint64_t> own = FindInIndex(target.subject);
   if (own.has_value()) {
     const SlotState state = cold_[*own].state.Load();
