@@ -26,8 +26,8 @@
 //        InvalidArgument, Internal: a bug
 //   7. Messages never hold a digest. Arguments are borrowed for the call; nothing returned points
 //      into the store.
-//   8. Limits: lists of at most 1,000, but for ChangeSet::carry_overs; strings as their types say; times in whole milliseconds. The
-//      caller keeps them.
+//   8. Limits: lists of at most 1,000, but for ChangeSet::carry_overs; strings as their types say;
+//      times in whole milliseconds. The caller keeps them.
 //
 //   class MyStore : public throttl::QuotaStore { ... };
 //   auto engine = throttl::Engine::Create(std::make_shared<MyStore>());

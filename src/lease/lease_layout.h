@@ -167,8 +167,8 @@ struct LeaseHeader {  // NOLINT(clang-analyzer-optin.performance.Padding)
   // Under the commit lock.
   alignas(64) Word changing;  // 1: a change of keys or plans is under way
   Word settle_seq;
-  // By the hash of a subject, modulo kCarriesKept: carry-overs that may concern one of them, counted
-  // before the store is asked.
+  // By the hash of a subject, modulo kCarriesKept: carry-overs that may concern one of them,
+  // counted before the store is asked.
   std::array<Word, kCarriesKept> carries;
   // Read by every request, written by changes only.
   alignas(64) Word generation;
