@@ -306,6 +306,7 @@ absl::StatusOr<FoundSlot> LeaseTable::Find(const SlotTarget& target) {
   found.period_start_s = target.aim.period_start_s;
   // In this order: with a carry-over under way the store may have been asked too early for it.
   found.carries = static_cast<std::int64_t>(CarriesOf(hash).load());
+  THROTTL_FAULT_POINT("find.counted");
   const bool changing = header_->changing.load() != 0;
   found.carries_seen = found.carries - (changing ? 1 : 0);
   const std::optional<std::uint64_t> slot = FindInIndex(target.subject);

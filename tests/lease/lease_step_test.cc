@@ -241,6 +241,19 @@ void DieAt(const std::string& point, const std::function<void()>& act) {
   CHECK(died);
 }
 
+TEST_CASE("Find: a carry-over that begins in the midst of it is not taken for seen") {
+  const auto table = OpenTable("");
+  const SlotTarget target{.subject = "k:one", .owner_id = "acme", .aim = AimOf({.limit = 10})};
+  const At at("find.counted", [&] {
+    (*table)->BeginChange();
+    (*table)->NoteCarries("");
+  });
+  const auto found = (*table)->Find(target);
+  REQUIRE(found.ok());
+  CHECK(at.reached());
+  CHECK(found->carries_seen < 1);
+}
+
 TEST_CASE("ReadUnsettled: a slot that is being changed is read too") {
   const auto table = OpenTable("");
   const SlotRef ref = MustSlot(**table, "k:one", {.limit = 10});

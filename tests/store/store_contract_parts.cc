@@ -186,7 +186,8 @@ std::string Dump(const Event& event) {
 std::string Dump(const Counter& counter) {
   return absl::StrCat("counter ", Text(counter.period_end), " ", Text(counter.limit), " v",
                       counter.limit_version, " used ", counter.used, " charged ", counter.charged,
-                      " forfeited ", counter.forfeited, " open ", counter.open_leases, " alerted ",
+                      " forfeited ", counter.forfeited, " forgiven ", counter.forgiven, " added ",
+                      counter.added, " open ", counter.open_leases, " alerted ",
                       counter.alerted_percent, " recall ", counter.recall, " exceeded ",
                       counter.exceeded, " ended ", counter.ended, " owner ", Text(counter.owner_id),
                       " key ", Text(counter.key_id), "\n");
@@ -196,7 +197,8 @@ std::string Dump(const SettleReply& reply) {
   return absl::StrCat("reply ", static_cast<int>(reply.code), " allowance ", reply.allowance,
                       " used ", reply.used_by_all, " charged ", reply.charged_to_all, " forfeited ",
                       reply.forfeited, " ", Text(reply.limit), " v", reply.limit_version,
-                      " recall ", reply.recall, "\n");
+                      " recall ", reply.recall, " forgiven ", reply.forgiven, " added ",
+                      reply.added, "\n");
 }
 
 std::string Dump(const UsageBucket& bucket) {
