@@ -480,6 +480,7 @@ Validator::Next Validator::FindSlots(Passage& passage, Decision& decision) {
   const CallGate::Call call(gate_);
   const absl::Status status = TryFindSlots(passage, decision);
   if (status.ok()) return Next::kAgain;
+  if (absl::IsCancelled(status)) return Next::kAgain;
   if (absl::IsNotFound(status)) {  // the rules were forgotten
     index_.InvalidateKey(decision.key_id);
     return Next::kAgain;
@@ -541,13 +542,20 @@ absl::StatusOr<SlotRef> Validator::SlotOf(const SlotTarget& wanted) {
 absl::StatusOr<std::optional<SlotRef>> Validator::TrySlotOf(SlotTarget& target) {
   THROTTL_ASSIGN_OR_RETURN(const FoundSlot found, table_.Find(target));
   if (found.ref.has_value()) return found.ref;
-  THROTTL_RETURN_IF_ERROR(ReadStart(found, target));
+  THROTTL_ASSIGN_OR_RETURN(const std::int64_t limit_version, ReadStart(found, target));
+  // The store has a carry-over that nobody was told of, and what it forgives and adds goes with its
+  // limit. Who makes the change, or finds it half made, tells of it under the commit lock.
+  const bool changing = found.carries_seen < found.carries;
+  if (changing && limit_version > target.aim.limit_version) {
+    THROTTL_RETURN_IF_ERROR(settler_.Settle());
+    return absl::CancelledError("the limit has changed");
+  }
   return table_.Begin(target, found.reuses);
 }
 
-// What was used of the period, by this table and by others. A row with seq 0 changes nothing: its
-// reply says what this holder's lease is.
-absl::Status Validator::ReadStart(const FoundSlot& found, SlotTarget& target) {
+// What was used of the period, by this table and by others, and the version of the limit that the
+// store knows. A row with seq 0 changes nothing: its reply says what this holder's lease is.
+absl::StatusOr<std::int64_t> Validator::ReadStart(const FoundSlot& found, SlotTarget& target) {
   target.aim.carries = found.carries;
   target.aim.carries_seen = found.carries_seen;
   const CounterId counter{.subject = std::string(target.subject),
@@ -560,7 +568,7 @@ absl::Status Validator::ReadStart(const FoundSlot& found, SlotTarget& target) {
     target.aim.added = counters.front().added;
     target.aim.units = 0;
     SetLimitSince(counters.front().limit, counters.front().limit_version, target.aim);
-    return absl::OkStatus();
+    return counters.front().limit_version;
   }
   const SettleRow ask{.counter = counter, .seq = 0};
   THROTTL_ASSIGN_OR_RETURN(
@@ -571,7 +579,7 @@ absl::Status Validator::ReadStart(const FoundSlot& found, SlotTarget& target) {
   target.aim.base = replies.front().charged_to_all - replies.front().allowance;
   target.aim.forgiven = replies.front().forgiven;
   target.aim.added = replies.front().added;
-  return absl::OkStatus();
+  return replies.front().limit_version;
 }
 
 }  // namespace throttl::internal

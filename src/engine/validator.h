@@ -155,9 +155,9 @@ class Validator {  // NOLINT(clang-analyzer-optin.performance.Padding)
   Next FindSlots(Passage& passage, Decision& decision);
   absl::Status TryFindSlots(const Passage& passage, const Decision& decision);
   absl::StatusOr<SlotRef> SlotOf(const SlotTarget& target);
-  // std::nullopt: something changed meanwhile.
+  // std::nullopt: something changed meanwhile. Cancelled: the limit did, and the generation tells.
   absl::StatusOr<std::optional<SlotRef>> TrySlotOf(SlotTarget& target);
-  absl::Status ReadStart(const FoundSlot& found, SlotTarget& target);
+  absl::StatusOr<std::int64_t> ReadStart(const FoundSlot& found, SlotTarget& target);
 
   const EngineContext& context_;
   LeaseTable& table_;

@@ -59,9 +59,9 @@ absl::StatusOr<std::optional<UnsettledSlot>> LeaseTable::Read(std::string_view s
 absl::StatusOr<std::vector<UnsettledSlot>> LeaseTable::ReadUnsettled(std::size_t count_max,
                                                                      std::uint64_t first,
                                                                      std::uint64_t& next) {
-  // What a dead process left is finished first; a change that is under way has its slot settled
-  // the next time.
+  // What a dead process left is finished first.
   { THROTTL_RETURN_IF_ERROR(AcquireTableLock().status()); }
+  THROTTL_FAULT_POINT("settle.scans");
   std::vector<UnsettledSlot> slots;
   const std::uint64_t begun = header_->slots_begun.load(std::memory_order_acquire);
   next = 0;
@@ -74,7 +74,13 @@ absl::StatusOr<std::vector<UnsettledSlot>> LeaseTable::ReadUnsettled(std::size_t
     if (hot.consumed.load(std::memory_order_acquire) == hot.settled.load()) continue;
     // Before the counters are read, so that a refusal counted meanwhile is found by MarkSettled.
     hot.settled.exchange(kSettling);
-    const std::optional<UnsettledSlot> read = ReadSlot(slot);
+    std::optional<UnsettledSlot> read = ReadSlot(slot);
+    if (!read.has_value()) {
+      // It is being changed, which has an end where the lock is to be had.
+      THROTTL_ASSIGN_OR_RETURN(const LeaseLock::Hold hold, AcquireTableLock());
+      hot.settled.exchange(kSettling);
+      read = ReadSlot(slot);
+    }
     if (read.has_value() && read->ref.claim != 0) slots.push_back(*read);
   }
   return slots;

@@ -306,6 +306,7 @@ absl::StatusOr<FoundSlot> LeaseTable::Find(const SlotTarget& target) {
   found.period_start_s = target.aim.period_start_s;
   // In this order: with a carry-over under way the store may have been asked too early for it.
   found.carries = static_cast<std::int64_t>(CarriesOf(hash).load());
+  THROTTL_FAULT_POINT("find.counted");
   const bool changing = header_->changing.load() != 0;
   found.carries_seen = found.carries - (changing ? 1 : 0);
   const std::optional<std::uint64_t> slot = FindInIndex(target.subject);
@@ -334,7 +335,10 @@ absl::StatusOr<std::optional<SlotRef>> LeaseTable::Begin(const SlotTarget& targe
                                                          std::uint64_t reuses) {
   THROTTL_RETURN_IF_ERROR(CheckFits(target));
   THROTTL_ASSIGN_OR_RETURN(const LeaseLock::Hold hold, AcquireTableLock());
-  if (ReusedBefore(HashOf(target.subject)).load() != reuses) return std::nullopt;
+  const std::uint64_t hash = HashOf(target.subject);
+  if (ReusedBefore(hash).load() != reuses) return std::nullopt;
+  // What the store said may go with another limit.
+  if (static_cast<std::int64_t>(CarriesOf(hash).load()) != target.aim.carries) return std::nullopt;
   const std::optional<std::uint64_t> own = FindInIndex(target.subject);
   if (own.has_value()) {
     const SlotState state = cold_[*own].state.Load();

@@ -193,8 +193,9 @@ class LeaseTable final : public ForkParticipant {
   // began later, a newer limit. A slot that is ahead of `target` stays as it is.
   absl::StatusOr<FoundSlot> Find(const SlotTarget& target);
   // Begins to count the subject with aim.units and aim.base, as read from the store after Find.
-  // std::nullopt: somebody else did, or may have, meanwhile: Find again. ResourceExhausted: all
-  // slots are in use, or the disk is full. InvalidArgument: a bound of SlotTarget is not kept.
+  // std::nullopt: somebody else did, or may have, or a carry-over has begun meanwhile: Find again.
+  // ResourceExhausted: all slots are in use, or the disk is full. InvalidArgument: a bound of
+  // SlotTarget is not kept.
   absl::StatusOr<std::optional<SlotRef>> Begin(const SlotTarget& target, std::uint64_t reuses);
   // The subject's slot as it is, if it has one.
   absl::StatusOr<std::optional<SlotRef>> Lookup(std::string_view subject);
@@ -211,7 +212,7 @@ class LeaseTable final : public ForkParticipant {
   // Larger than any before.
   std::int64_t NextSettleSeq();
   // Slots from `first` on that are to be settled, at most `count_max`; `next` is where to go on,
-  // 0 at the end. Each is read as of one moment.
+  // 0 at the end. Each is read as of one moment, whatever is under way.
   absl::StatusOr<std::vector<UnsettledSlot>> ReadUnsettled(std::size_t count_max,
                                                            std::uint64_t first,
                                                            std::uint64_t& next);

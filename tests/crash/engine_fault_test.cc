@@ -53,7 +53,9 @@ Focus FocusOf(std::string_view point) {
   }
   if (point.starts_with("change.")) return Focus::kTurn;
   if (point.starts_with("settle.") || point.starts_with("store.")) return Focus::kFlush;
-  if (point.starts_with("apply.") || point.starts_with("publish.")) return Focus::kChange;
+  if (point.starts_with("apply.") || point.starts_with("publish.") || point == "carry.settled") {
+    return Focus::kChange;
+  }
   return Focus::kSpend;
 }
 
@@ -67,7 +69,8 @@ struct Work {
   bool only_spends = false;  // no new subjects, and no time that passes
 };
 
-// Renames a key, which is a newer limit for its slot, or the plan of many.
+// Renames a key, which is a newer limit for its slot, or the plan of many, which may carry over
+// their usage: in proportion to the same limit.
 bool ChangeSomething(Engine& engine, QuotaLedger& ledger, std::uint64_t dice) {
   const auto repeatable = [&](const absl::Status& status) {
     if (status.ok() || absl::IsAborted(status) || absl::IsUnavailable(status)) return true;
@@ -79,7 +82,10 @@ bool ChangeSomething(Engine& engine, QuotaLedger& ledger, std::uint64_t dice) {
     auto plan = engine.GetPlan("hourly");
     if (!plan.ok()) return repeatable(plan.status());
     plan->name = name;
-    return repeatable(engine.PutPlan(*plan).status());
+    const bool carries = dice / 4 % 2 == 0;
+    return repeatable(
+        engine.PutPlan(*plan, {}, carries ? CarryOver::kProportional : CarryOver::kDifference)
+            .status());
   }
   auto key = engine.GetKey(QuotaKeyId(dice / 4 % kSteadyKeys));
   if (!key.ok()) return repeatable(key.status());

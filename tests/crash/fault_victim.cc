@@ -14,7 +14,7 @@
 namespace throttl::testing {
 namespace {
 
-constexpr std::array<std::string_view, 39> kPoints = {
+constexpr std::array<std::string_view, 40> kPoints = {
     // Deciding.
     "spend.read", "spend.fits", "spend.swapped", "probe.read",
     // Claiming a slot, rolling its period or hour, giving it a new limit.
@@ -26,7 +26,8 @@ constexpr std::array<std::string_view, 39> kPoints = {
     "settle.read", "store.row", "store.usage", "store.commit", "settle.stored", "settle.cleared",
     "settle.marked",
     // Changing keys and plans.
-    "apply.begun", "apply.stored", "publish.noted", "publish.bumped", "apply.published",
+    "carry.settled", "apply.begun", "apply.stored", "publish.noted", "publish.bumped",
+    "apply.published",
     // Finishing what another one began.
     "recover.intent", "recover.intent+change.closed", "recover.intent+change.state",
     "recover.intent+change.identity", "recover.intent+index.cleared",

@@ -241,6 +241,35 @@ void DieAt(const std::string& point, const std::function<void()>& act) {
   CHECK(died);
 }
 
+TEST_CASE("Find: a carry-over that begins in the midst of it is not taken for seen") {
+  const auto table = OpenTable("");
+  const SlotTarget target{.subject = "k:one", .owner_id = "acme", .aim = AimOf({.limit = 10})};
+  const At at("find.counted", [&] {
+    (*table)->BeginChange();
+    (*table)->NoteCarries("");
+  });
+  const auto found = (*table)->Find(target);
+  REQUIRE(found.ok());
+  CHECK(at.reached());
+  CHECK(found->carries_seen < 1);
+}
+
+TEST_CASE("ReadUnsettled: a slot that is being changed is read too") {
+  const auto table = OpenTable("");
+  const SlotRef ref = MustSlot(**table, "k:one", {.limit = 10});
+  REQUIRE(Spends(**table, ref));
+  const Aiming later{.limit = 10, .now_ms = kStart + kHourMs};
+  const At at("settle.scans", [&] {
+    DieAt("change.closed", [&] { static_cast<void>(SlotOf(**table, "k:one", AimOf(later))); });
+  });
+  const std::vector<UnsettledSlot> read = Unsettled(**table);
+  REQUIRE(read.size() == 1);
+  CHECK(read.front().totals.units == 1);
+  CHECK(read.front().state.hour == later.now_ms / kHourMs);
+  REQUIRE((*table)->MarkSettled(read).ok());
+  CHECK(Unsettled(**table).empty());
+}
+
 TEST_CASE("an index that one process left torn, and the next one too, is made anew") {
   for (const std::string point : {"change.indexed", "change.opened", "index.cleared"}) {
     INFO("the next one died at " << point);

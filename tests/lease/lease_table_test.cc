@@ -729,6 +729,40 @@ TEST_CASE("refusals, and requests of other costs than 1, are settled once and ch
 
 // --- Settling
 
+TEST_CASE("Begin: what the store said before a carry-over began is not taken") {
+  OnBothKinds([](LeaseTable& table, const std::string&) {
+    for (const char* noted : {"", "k:one"}) {
+      SlotTarget target{.subject = "k:one", .owner_id = "acme", .aim = AimOf({.limit = 10})};
+      if (*noted != '\0') target.aim.limit_version = 2;
+      const auto early = table.Find(target);
+      REQUIRE(early.ok());
+      target.aim.carries = early->carries;
+      target.aim.carries_seen = early->carries_seen;
+      table.BeginChange();
+      table.NoteCarries(noted);
+      CHECK_FALSE(table.Begin(target, early->reuses)->has_value());
+      const auto amid = table.Find(target);
+      REQUIRE(amid.ok());
+      CHECK_FALSE(amid->ref.has_value());
+      CHECK(amid->carries == early->carries + 1);
+      CHECK(amid->carries_seen == early->carries);
+      target.aim.carries = amid->carries;
+      target.aim.carries_seen = amid->carries_seen;
+      CHECK(table.Begin(target, amid->reuses)->has_value());
+      // It was asked too early, perhaps.
+      CHECK_FALSE(table.Find(target)->ref.has_value());
+      table.AbandonChange();
+      const auto late = table.Find(target);
+      REQUIRE(late.ok());
+      CHECK_FALSE(late->ref.has_value());
+      CHECK(late->carries_seen == late->carries);
+      target.aim.carries_seen = late->carries_seen;
+      CHECK(table.Begin(target, late->reuses)->has_value());
+      CHECK(table.Find(target)->ref.has_value());
+    }
+  });
+}
+
 TEST_CASE("NoteQuotaRefusal: the period and limit of the refusal have had one, and no other") {
   OnBothKinds([](LeaseTable& table, const std::string&) {
     const SlotRef ref = MustSlot(table, "k:one", AimOf({.limit = 10}));

@@ -60,7 +60,8 @@ bool Same(const Counter& a, const Counter& b) {
          a.used == b.used && a.charged == b.charged && a.forfeited == b.forfeited &&
          a.open_leases == b.open_leases && a.alerted_percent == b.alerted_percent &&
          a.recall == b.recall && a.exceeded == b.exceeded && a.ended == b.ended &&
-         a.owner_id == b.owner_id && a.key_id == b.key_id;
+         a.forgiven == b.forgiven && a.added == b.added && a.owner_id == b.owner_id &&
+         a.key_id == b.key_id;
 }
 
 bool Same(const Lease& a, const Lease& b) {
@@ -417,6 +418,148 @@ TEST_CASE("lease_ttl: a call says until when the lease lives") {
   bench.lease_ttl = std::nullopt;
   bench.Settle(1, Row(3, 0, 10, 0));
   CHECK_FALSE(bench.leases[1].expires_at.has_value());
+}
+
+CarryRow Carry(CarryOver carry_over, std::int64_t limit_before, std::int64_t limit,
+               std::int64_t limit_version) {
+  return {.counter = {"k:1", kStart},
+          .carry_over = carry_over,
+          .period_end = kEnd,
+          .limit_before = limit_before,
+          .limit = limit,
+          .limit_version = limit_version,
+          .owner_id = "acme",
+          .key_id = "key"};
+}
+
+// A stored counter, whose limit has version 1.
+Counter Stored(std::int64_t used, std::int64_t forgiven = 0, std::int64_t added = 0) {
+  return {.limit = 100,
+          .limit_version = 1,
+          .used = used,
+          .charged = used,
+          .forgiven = forgiven,
+          .added = added};
+}
+
+TEST_CASE("carry-over: what is used becomes this, and this is added") {
+  struct Case {
+    CarryRow row;
+    Counter before;
+    std::int64_t used;
+    std::int64_t added;
+  };
+  constexpr std::int64_t kQ = kLimitMax;
+  const std::vector<Case> cases = {
+      {Carry(CarryOver::kDifference, 100, 10, 2), Stored(60, 5, 7), 55, 7},
+      {Carry(CarryOver::kReset, 100, 100, 2), Stored(60), 0, 0},
+      {Carry(CarryOver::kReset, 100, 100, 2), Stored(60, -30, 7), 0, 0},
+      {Carry(CarryOver::kReset, kQ, kQ, 2), Stored(kQ), 0, 0},
+      // floor(60 * 10 / 107)
+      {Carry(CarryOver::kProportional, 100, 10, 2), Stored(60, 0, 7), 5, 0},
+      {Carry(CarryOver::kProportional, 100, 1000, 2), Stored(60), 600, 0},
+      // More of what counts than was used: forgiven is negative, and stays so.
+      {Carry(CarryOver::kProportional, 100, 1000, 2), Stored(60, -40), 1000, 0},
+      {Carry(CarryOver::kProportional, 100, 0, 2), Stored(60), 0, 0},
+      {Carry(CarryOver::kProportional, 0, 10, 2), Stored(60), 60, 0},
+      {Carry(CarryOver::kProportional, 0, 10, 2), Stored(60, 0, 30), 20, 0},
+      // Products beyond 64 bits, and what comes to more than may be stored.
+      {Carry(CarryOver::kProportional, kQ, kQ - 1, 2), Stored(kQ), kQ - 1, 0},
+      {Carry(CarryOver::kProportional, kQ, kQ / 2, 2), Stored(kQ - 1), kQ / 2 - 1, 0},
+      {Carry(CarryOver::kProportional, 1, kQ, 2), Stored(2), kQ, 0},
+      {Carry(CarryOver::kProportional, 1, kQ, 2), Stored(kQ), kQ, 0},
+      {Carry(CarryOver::kAdditive, 100, 10, 2), Stored(60), 60, 100},
+      {Carry(CarryOver::kAdditive, 100, 10, 2), Stored(60, 0, 7), 60, 107},
+      // Nothing was left.
+      {Carry(CarryOver::kAdditive, 50, 10, 2), Stored(60), 60, 60},
+      {Carry(CarryOver::kAdditive, 50, 10, 2), Stored(60, -15), 75, 75},
+      {Carry(CarryOver::kAdditive, kQ, kQ, 2), Stored(60), 60, 0},
+      {Carry(CarryOver::kAdditive, kQ, 1, 2), Stored(60, 0, kQ), 60, kQ - 1},
+      {Carry(CarryOver::kAdditive, 100, kQ - 1, 2), Stored(60), 60, 1}};
+  for (const Case& test : cases) {
+    CAPTURE(static_cast<int>(test.row.carry_over));
+    CAPTURE(*test.row.limit_before);
+    CAPTURE(*test.row.limit);
+    CAPTURE(test.before.used);
+    Counter counter = test.before;
+    counter.alerted_percent = 90;
+    counter.exceeded = true;
+    CHECK(ApplyCarryOver(test.row, counter));
+    CHECK(counter.used - counter.forgiven == test.used);
+    CHECK(counter.added == test.added);
+    CHECK(counter.used == test.before.used);
+    CHECK(counter.charged == test.before.charged);
+    CHECK(counter.limit == test.row.limit);
+    CHECK(counter.limit_version == 2);
+    CHECK(counter.alerted_percent == 0);
+    CHECK_FALSE(counter.exceeded);
+    CHECK(counter.period_end == kEnd);
+    CHECK(counter.owner_id == "acme");
+    CHECK(counter.key_id == "key");
+  }
+}
+
+TEST_CASE("carry-over: not when the counter has this limit, or a newer one, already") {
+  for (const CarryOver carry_over : {CarryOver::kDifference, CarryOver::kReset,
+                                     CarryOver::kProportional, CarryOver::kAdditive}) {
+    for (const std::int64_t version : {std::int64_t{0}, std::int64_t{1}}) {
+      Counter counter = Stored(60, 5, 7);
+      CHECK_FALSE(ApplyCarryOver(Carry(carry_over, 100, 10, version), counter));
+      CHECK(Same(counter, Stored(60, 5, 7)));
+    }
+    // Saying it again is harmless.
+    Counter counter = Stored(60, 5, 7);
+    CHECK(ApplyCarryOver(Carry(carry_over, 100, 10, 2), counter));
+    const Counter once = counter;
+    CHECK_FALSE(ApplyCarryOver(Carry(carry_over, 100, 10, 2), counter));
+    CHECK(Same(counter, once));
+    Counter unused;
+    CHECK(ApplyCarryOver(Carry(carry_over, 100, 10, 2), unused) ==
+          (carry_over == CarryOver::kAdditive));
+  }
+}
+
+TEST_CASE("carry-over: what a lost holder may have used is forgiven as if it were used") {
+  Bench b;
+  b.Settle(1, Row(1, 0, 0, 50));
+  b.Settle(1, Row(2, 10, 50, 0));
+  b.Retire(1, LeaseState::kLost);
+  CHECK(b.counter.forfeited == 40);
+  CHECK(ApplyCarryOver(Carry(CarryOver::kReset, 100, 20, 2), b.counter));
+  CHECK(b.counter.forgiven == 50);
+  SettleRow row = Row(1, 0, 0, 1000);
+  row.limit = 20;
+  row.limit_version = 2;
+  const SettleReply reply = b.Settle(2, row);
+  CHECK(reply.allowance == 20);
+  CHECK(reply.forgiven == 50);
+  // It is heard of again: what it did not use is free twice, and counts as nothing.
+  CHECK(b.Settle(1, Row(3, 10, 10, 0)).used_by_all == 10);
+  CHECK(b.counter.forgiven == 50);
+}
+
+TEST_CASE("carry-over: alerts and grants go by what counts, and by the limit and what is added") {
+  Bench b;
+  b.Settle(1, Row(1, 0, 0, 100));
+  b.Settle(1, Row(2, 60, 100, 0));
+  REQUIRE(b.events.size() == 1);
+  CHECK(ApplyCarryOver(Carry(CarryOver::kAdditive, 100, 20, 2), b.counter));
+  SettleRow row = Row(3, 100, 100, 1000);
+  row.limit = 20;
+  row.limit_version = 2;
+  const SettleReply reply = b.Settle(1, row);
+  CHECK(reply.allowance == 120);
+  CHECK(reply.added == 100);
+  // 50 percent of 120, and not 90.
+  REQUIRE(b.events.size() == 2);
+  CHECK(b.events.back().data == "{\"percent\":50,\"used\":100,\"limit\":120}");
+  CHECK(ApplyCarryOver(Carry(CarryOver::kReset, 20, 20, 3), b.counter));
+  row = Row(4, 117, 120, 1000);
+  row.limit = 20;
+  row.limit_version = 3;
+  CHECK(b.Settle(1, row).allowance == 120);
+  REQUIRE(b.events.size() == 3);
+  CHECK(b.events.back().data == "{\"percent\":50,\"used\":17,\"limit\":20}");
 }
 
 TEST_CASE("kClosed: the rest is free again, and later calls of this holder are stale") {

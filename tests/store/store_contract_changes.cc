@@ -152,6 +152,95 @@ void RefusedSetLeavesNothing(const StoreUnderTest& under) {
   CHECK(Snapshot(*store) != before);
 }
 
+CarryRow CarryOf(const std::string& subject, CarryOver carry_over, std::int64_t version) {
+  return {.counter = {subject, At(0)},
+          .carry_over = carry_over,
+          .period_end = At(31 * 86400),
+          .limit_before = 100,
+          .limit = 50,
+          .limit_version = version,
+          .owner_id = "acme",
+          .key_id = "key"};
+}
+
+Counter CounterOf(QuotaStore& store, const std::string& subject) {
+  const CounterId id{subject, At(0)};
+  return Must(store.ReadCounters(std::span(&id, 1))).at(0);
+}
+
+void CarryOversAreOfTheSet(const StoreUnderTest& under) {
+  const auto store = under.open_new();
+  Furnish(*store);
+  const auto settle = [&](std::int64_t seq, std::int64_t limit_version, std::int64_t want) {
+    SettleBatch batch{
+        .holder = HolderId{1}, .now = At(5), .rows = {NewRow("k:1", seq, 40, 40, want)}};
+    batch.rows[0].sole = true;
+    batch.rows[0].limit_version = limit_version;
+    return MustSettle(*store, batch)[0];
+  };
+  settle(1, 1, 0);
+  const std::string before = Dump(CounterOf(*store, "k:1"));
+  for (Refusal& refusal : Refusals()) {
+    INFO(std::string(refusal.why));
+    refusal.changes.id = UniqueId();
+    for (const std::string subject : {"k:1", "k:new"}) {
+      refusal.changes.carry_overs.push_back(CarryOf(subject, CarryOver::kAdditive, 2));
+    }
+    CHECK(store->Apply(refusal.changes).status().code() == refusal.code);
+    CHECK(Dump(CounterOf(*store, "k:1")) == before);
+    CHECK(Dump(CounterOf(*store, "k:new")) == Dump(Counter{}));
+  }
+  // Once, however often the set is said, and though its row would be news each time.
+  ChangeSet changes = NewChanges();
+  changes.put_plans = {NewPlan("fresh")};
+  for (const std::string subject : {"k:1", "k:new"}) {
+    changes.carry_overs.push_back(CarryOf(subject, CarryOver::kAdditive, 2));
+  }
+  for (int i = 0; i < 3; ++i) {
+    MustApply(*store, changes);
+    CHECK(CounterOf(*store, "k:1").added == 100);
+    CHECK(CounterOf(*store, "k:new").added == 100);
+    for (CarryRow& row : changes.carry_overs) ++row.limit_version;
+  }
+  CHECK(CounterOf(*store, "k:1").limit_version == 2);
+  // A settle that knows the older limit changes nothing of it, hears what it is, and gets no more
+  // than that allows: 150, of which 40 are used.
+  const SettleReply reply = settle(2, 1, 1000);
+  CHECK(reply.limit == 50);
+  CHECK(reply.limit_version == 2);
+  CHECK(reply.added == 100);
+  CHECK(reply.forgiven == 0);
+  CHECK(reply.allowance == 150);
+  CHECK(CounterOf(*store, "k:1").limit == 50);
+  MustApply(*store, {.carry_overs = {CarryOf("k:1", CarryOver::kReset, 3)}});
+  const SettleReply reset = settle(3, 2, 1000);
+  CHECK(reset.forgiven == 40);
+  CHECK(reset.added == 0);
+  CHECK(reset.allowance == 90);
+}
+
+void CarryOversMayBeMany(const StoreUnderTest& under) {
+  const auto store = under.open_new();
+  constexpr int kRows = 2500;
+  ChangeSet changes = NewChanges();
+  for (int i = 0; i < kRows; ++i) {
+    changes.carry_overs.push_back(
+        CarryOf(absl::StrCat("k:", i), static_cast<CarryOver>(1 + i % 4), 1));
+  }
+  MustApply(*store, changes);
+  // Of a counter that is not stored only what is added is kept.
+  Counter added{.period_end = At(31 * 86400),
+                .limit = 50,
+                .limit_version = 1,
+                .added = 100,
+                .owner_id = "acme",
+                .key_id = "key"};
+  for (int i = 0; i < kRows; ++i) {
+    const Counter expected = i % 4 == 3 ? added : Counter{};
+    CHECK(Dump(CounterOf(*store, absl::StrCat("k:", i))) == Dump(expected));
+  }
+}
+
 void VersionsFollow(const StoreUnderTest& under) {
   const auto store = under.open_new();
   MustApply(*store, {.put_plans = {NewPlan("free")}, .put_keys = {NewKey("k1", "free")}});
@@ -384,6 +473,9 @@ std::span<const StorePromise> ChangePromises() {
       StorePromise{"Repeating a call, with the same arguments, after an unknown outcome has the "
                    "effect of one call (Apply)",
                    &RepeatedSet},
+      StorePromise{"Each method is atomic: all of it or nothing (carry_overs)",
+                   &CarryOversAreOfTheSet},
+      StorePromise{"lists of at most 1,000, but for ChangeSet::carry_overs", &CarryOversMayBeMany},
       StorePromise{"Messages never hold a digest", &MessagesHoldNoDigest},
       StorePromise{"the stored one must be one less, 0 when there is none", &VersionsFollow},
       StorePromise{"the stored one must be one less, 0 when there is none (webhooks)",

@@ -58,6 +58,12 @@ struct Model {
     }
     return replies;
   }
+  void Carry(const std::vector<CarryRow>& rows) {
+    for (const CarryRow& row : rows) {
+      Counter counter = counters[row.counter];
+      if (ApplyCarryOver(row, counter)) counters[row.counter] = counter;
+    }
+  }
   void Retire(HolderId holder, LeaseState end) {
     for (auto& [id, lease] : leases) {
       if (id.second == holder) ApplyRetire(end, counters[id.first], lease);
@@ -129,6 +135,60 @@ void SettleIsApplySettle(const StoreUnderTest& under) {
       REQUIRE(Dump(counters[i]) == Dump(model.counters[ids[i]]));
     }
   }
+  CHECK(DumpAll(Must(ReadAllEvents(*store, 0))) == DumpAll(model.events));
+}
+
+// One in four is no news.
+CarryRow RandomCarry(std::mt19937& rng, const CounterId& id, const Counter& counter) {
+  CarryRow row{.counter = id,
+               .carry_over = static_cast<CarryOver>(1 + rng() % 4),
+               .period_end = id.period_start + absl::Seconds(kDay),
+               .limit_before = counter.limit,
+               .limit_version = counter.limit_version + (rng() % 4 == 0 ? 0 : 1),
+               .owner_id = "acme",
+               .key_id = rng() % 2 == 0 ? "" : "key"};
+  if (rng() % 9 != 0) row.limit = rng() % 9 == 0 ? kLimitMax : rng() % 300;
+  return row;
+}
+
+void CarryOverIsApplyCarryOver(const StoreUnderTest& under) {
+  const auto store = under.open_new();
+  Model model;
+  const std::uint32_t seed = 20260102;
+  INFO("seed ", seed);
+  std::mt19937 rng(seed);
+  std::vector<CounterId> ids;
+  for (const std::string& subject : kSubjects) ids.push_back({subject, At(0)});
+  const std::int64_t rounds = Scaled(300);
+  std::int64_t carried = 0;
+  for (std::int64_t round = 0; round < rounds; ++round) {
+    std::shuffle(ids.begin(), ids.end(), rng);
+    SettleBatch batch{.holder = kHolders[rng() % kHolders.size()], .now = At(5)};
+    ChangeSet changes = NewChanges();
+    for (std::size_t i = 0; i < 3; ++i) {
+      const Counter& counter = model.counters[ids[i]];
+      batch.rows.push_back(RandomRow(rng, ids[i], model.leases[{ids[i], batch.holder}]));
+      // As the carry-over left it, before it, or after it.
+      batch.rows.back().limit_version = std::max<std::int64_t>(
+          1, counter.limit_version + static_cast<std::int64_t>(rng() % 3) - 1);
+      changes.carry_overs.push_back(RandomCarry(rng, ids[i], counter));
+    }
+    if (rng() % 8 == 0) {
+      REQUIRE(store->RetireHolder(batch.holder, LeaseState::kLost).ok());
+      model.Retire(batch.holder, LeaseState::kLost);
+    }
+    const std::string expected = DumpAll(model.Settle(batch));
+    REQUIRE(DumpAll(MustSettle(*store, batch)) == expected);
+    model.Carry(changes.carry_overs);
+    MustApply(*store, changes);
+    const auto counters = Must(store->ReadCounters(ids));
+    REQUIRE(counters.size() == ids.size());
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+      REQUIRE(Dump(counters[i]) == Dump(model.counters[ids[i]]));
+      if (counters[i].forgiven != 0 && counters[i].added != 0) ++carried;
+    }
+  }
+  if (rounds >= 100) CHECK(carried > 0);
   CHECK(DumpAll(Must(ReadAllEvents(*store, 0))) == DumpAll(model.events));
 }
 
@@ -508,6 +568,8 @@ std::span<const StorePromise> CountingPromises() {
       StorePromise{"For each row, atomically: load the counter and this holder's lease, "
                    "ApplySettle, write both and the events",
                    &SettleIsApplySettle},
+      StorePromise{"ApplyCarryOver on each of these counters, which is written if that says so",
+                   &CarryOverIsApplyCarryOver},
       StorePromise{"charged: never above the limit by a grant (random histories)",
                    &SettleHistories},
       StorePromise{"Repeating a call, with the same arguments, after an unknown outcome has the "
