@@ -10,31 +10,7 @@
 namespace throttl::internal {
 namespace {
 
-using RulesOfThread = std::array<std::shared_ptr<const KeyRule>, RulesCache::kRulesOfThread>;
-
-// What a request reads, without a guard; nullptr before the first use and after the end.
-thread_local RulesOfThread* rules_of_thread = nullptr;
 thread_local bool rules_ended = false;
-
-// Ends with its thread.
-struct RulesOwner {
-  std::unique_ptr<RulesOfThread> rules = std::make_unique<RulesOfThread>();
-  ~RulesOwner() {
-    rules_of_thread = nullptr;
-    rules_ended = true;
-  }
-};
-
-RulesOfThread* MakeRulesOfThread() {
-  if (rules_ended) {
-    // A request from a later destructor of the thread: nothing frees what it takes.
-    rules_of_thread = std::make_unique<RulesOfThread>().release();
-    return rules_of_thread;
-  }
-  static thread_local const RulesOwner kOwner;
-  rules_of_thread = kOwner.rules.get();
-  return rules_of_thread;
-}
 
 std::uint64_t NextRuleId() {
   static std::atomic<std::uint64_t> last = 0;
@@ -42,6 +18,27 @@ std::uint64_t NextRuleId() {
 }
 
 }  // namespace
+
+constinit thread_local RulesCache::RulesOfThread* RulesCache::of_thread_ = nullptr;
+
+struct RulesCache::RulesOwner {
+  std::unique_ptr<RulesOfThread> rules = std::make_unique<RulesOfThread>();
+  ~RulesOwner() {
+    of_thread_ = nullptr;
+    rules_ended = true;
+  }
+};
+
+RulesCache::RulesOfThread* RulesCache::MakeRulesOfThread() {
+  if (rules_ended) {
+    // A request from a later destructor of the thread: nothing frees what it takes.
+    of_thread_ = std::make_unique<RulesOfThread>().release();
+    return of_thread_;
+  }
+  static thread_local const RulesOwner kOwner;
+  of_thread_ = kOwner.rules.get();
+  return of_thread_;
+}
 
 absl::StatusOr<QuotaRule> QuotaRule::Create(const Quota& quota) {
   THROTTL_ASSIGN_OR_RETURN(QuotaCalendar calendar,
@@ -116,8 +113,8 @@ std::shared_ptr<const KeyRule> RulesCache::FindRule(std::uint64_t id) {
   return found == rules_.end() ? nullptr : found->second;
 }
 
-const KeyRule* RulesCache::UseRule(std::uint64_t id) {
-  RulesOfThread* const own = rules_of_thread != nullptr ? rules_of_thread : MakeRulesOfThread();
+const KeyRule* RulesCache::KeepRule(std::uint64_t id) {
+  RulesOfThread* const own = of_thread_ != nullptr ? of_thread_ : MakeRulesOfThread();
   std::shared_ptr<const KeyRule>& kept = (*own)[id % kRulesOfThread];
   if (kept == nullptr || kept->id != id) kept = FindRule(id);
   return kept.get();

@@ -25,7 +25,7 @@
 namespace throttl::internal {
 
 inline constexpr std::uint64_t kLeaseMagic = 0x317361656C726874;  // "thrleas1"
-inline constexpr std::uint64_t kLeaseLayoutVersion = 3;
+inline constexpr std::uint64_t kLeaseLayoutVersion = 4;
 
 using Word = std::atomic<std::uint64_t>;
 using SignedWord = std::atomic<std::int64_t>;

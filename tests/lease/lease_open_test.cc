@@ -161,7 +161,7 @@ std::vector<Damage> Damages() {
       {"wrong magic", "not a lease file", patch(offsetof(LeaseHeader, magic), "SQLite f")},
       {"not ready", "damaged", patch(offsetof(LeaseHeader, ready), WordBytes(0))},
       {"an older layout", "layout 1", patch(offsetof(LeaseHeader, layout_version), WordBytes(1))},
-      {"a newer layout", "layout 4", patch(offsetof(LeaseHeader, layout_version), WordBytes(4))},
+      {"a newer layout", "layout 5", patch(offsetof(LeaseHeader, layout_version), WordBytes(5))},
       {"another store", "another store", patch(offsetof(LeaseHeader, store_id), "Store-of")},
       {"another boot", "another boot", patch(offsetof(LeaseHeader, boot_id), "00000000")},
       {"another size", "cut", patch(offsetof(LeaseHeader, slots_max), WordBytes(2048))},

@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <ranges>
 #include <string>
 #include <vector>
 
@@ -126,6 +127,17 @@ inline std::vector<std::uint64_t> TagsOfOneBucket(std::uint64_t size, std::size_
     tags.push_back(((i % 4) << 62) | ((bucket + 1) << 32) | (bucket + i * (size / 4)));
   }
   return tags;
+}
+
+// Takes seven of the eight places of TagsOfOneBucket(size, ...) until `until_ns`: what the bucket's
+// other tags claim is the one that is left. False: a claim failed.
+bool Crowd(auto& table, std::uint64_t size, std::int64_t until_ns) {
+  for (const std::uint64_t tag : TagsOfOneBucket(size, 107) | std::views::drop(100)) {
+    const Gcra limit{.interval_ns = until_ns - kStartNs};
+    const auto claimed = table.ClaimRate(ClaimOf(tag, limit, kStartNs), WordFreeAt);
+    if (!claimed.ok() || *claimed != internal::RateClaimed::kClaimed) return false;
+  }
+  return true;
 }
 
 }  // namespace throttl::testing
