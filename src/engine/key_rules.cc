@@ -19,12 +19,12 @@ std::uint64_t NextRuleId() {
 
 }  // namespace
 
-constinit thread_local RulesCache::RulesOfThread* RulesCache::of_thread_ = nullptr;
+constinit thread_local RulesCache::RulesOfThread* RulesCache::rules_of_thread = nullptr;
 
 struct RulesCache::RulesOwner {
   std::unique_ptr<RulesOfThread> rules = std::make_unique<RulesOfThread>();
   ~RulesOwner() {
-    of_thread_ = nullptr;
+    rules_of_thread = nullptr;
     rules_ended = true;
   }
 };
@@ -32,12 +32,12 @@ struct RulesCache::RulesOwner {
 RulesCache::RulesOfThread* RulesCache::MakeRulesOfThread() {
   if (rules_ended) {
     // A request from a later destructor of the thread: nothing frees what it takes.
-    of_thread_ = std::make_unique<RulesOfThread>().release();
-    return of_thread_;
+    rules_of_thread = std::make_unique<RulesOfThread>().release();
+    return rules_of_thread;
   }
   static thread_local const RulesOwner kOwner;
-  of_thread_ = kOwner.rules.get();
-  return of_thread_;
+  rules_of_thread = kOwner.rules.get();
+  return rules_of_thread;
 }
 
 absl::StatusOr<QuotaRule> QuotaRule::Create(const Quota& quota) {
@@ -114,7 +114,7 @@ std::shared_ptr<const KeyRule> RulesCache::FindRule(std::uint64_t id) {
 }
 
 const KeyRule* RulesCache::KeepRule(std::uint64_t id) {
-  RulesOfThread* const own = of_thread_ != nullptr ? of_thread_ : MakeRulesOfThread();
+  RulesOfThread* const own = rules_of_thread != nullptr ? rules_of_thread : MakeRulesOfThread();
   std::shared_ptr<const KeyRule>& kept = (*own)[id % kRulesOfThread];
   if (kept == nullptr || kept->id != id) kept = FindRule(id);
   return kept.get();

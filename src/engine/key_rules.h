@@ -83,8 +83,8 @@ class RulesCache {
   // kRulesOfThread of them alive, also when they were forgotten. What is returned lives until the
   // thread's next call.
   const KeyRule* UseRule(std::uint64_t id) {
-    if (of_thread_ != nullptr) {
-      const KeyRule* const kept = (*of_thread_)[id % kRulesOfThread].get();
+    if (rules_of_thread != nullptr) {
+      const KeyRule* const kept = (*rules_of_thread)[id % kRulesOfThread].get();
       if (kept != nullptr && kept->id == id) return kept;
     }
     return KeepRule(id);
@@ -105,7 +105,7 @@ class RulesCache {
   const KeyRule* KeepRule(std::uint64_t id);
 
   // Without a guard, for what a request reads; nullptr before the first use and after the end.
-  static constinit thread_local RulesOfThread* of_thread_;
+  static constinit thread_local RulesOfThread* rules_of_thread;
 
   const std::size_t rules_max_;
   Mutex mutex_;

@@ -16,7 +16,7 @@ void RatePass::ClampWord(Item& item) {
 
 void RatePass::AskSlowly(Item& item) {
   const RateRule& rule = *item.rule;
-  if (item.seen != 0 && rule.IsAhead(item.seen, now_ns_)) ClampWord(item);
+  if (item.entry != nullptr && rule.IsAhead(item.seen, now_ns_)) ClampWord(item);
   const RateAnswer answer = rule.Spend({.word = item.seen, .now_ns = now_ns_, .cost = item.cost});
   item.word = answer.word;
   item.refuses = !answer.fits;

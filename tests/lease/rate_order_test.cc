@@ -11,7 +11,6 @@
 #include <functional>
 #include <optional>
 #include <random>
-#include <ranges>
 #include <string_view>
 #include <vector>
 
@@ -201,8 +200,7 @@ class Order {
     // Finishes what a growth has left.
     static_cast<void>(table_.ClaimRate(ClaimOf(1'000'000, kLimit, now_ns_), WordFreeAt));
     if (crowded_) {
-      for (const std::uint64_t tag :
-           TagsOfOneBucket(RateTable::kEntriesMin, 107) | std::views::drop(100)) {
+      for (const std::uint64_t tag : CrowdOf(RateTable::kEntriesMin)) {
         if (table_.rates().Find(tag).word != kCrowdedToNs) return "one of the crowd is lost";
       }
     }
