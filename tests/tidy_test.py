@@ -51,8 +51,8 @@ THIRD_PARTY = (
 )
 PUBLIC_THIRD_PARTY = re.compile(r"absl/(status|time)/")
 C_HEADERS = set(
-    "assert ctype dirent endian errno fcntl inttypes limits math poll sched signal stdarg stddef"
-    " stdint stdio stdlib string strings time unistd".split())
+    "assert ctype dirent emmintrin endian errno fcntl inttypes limits math poll sched signal stdarg"
+    " stddef stdint stdio stdlib string strings time unistd".split())
 C_FOLDERS = ("sys/", "linux/", "netinet/", "arpa/", "net/")
 
 Violation = collections.namedtuple("Violation", "path line rule message")

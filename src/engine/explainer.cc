@@ -105,7 +105,7 @@ absl::Status Explainer::AddRates(const Key& key, const Plan& plan, const Request
   THROTTL_ASSIGN_OR_RETURN(const RateSet set, RateSet::Create(plan.rate_limits, key.rate_limits));
   const ContextClock clock(context_);
   RatePass pass(*context_.table, gate_, clock);
-  pass.Begin(set, request, key.id);
+  pass.Begin(set, request, std::string_view(key.id));
   pass.Look(clock.ReadNs());
   pass.Leave();
   for (std::size_t i = 0; i < pass.size(); ++i) {

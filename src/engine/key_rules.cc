@@ -10,14 +10,18 @@
 namespace throttl::internal {
 namespace {
 
-using RulesOfThread = std::array<std::shared_ptr<const KeyRule>, RulesCache::kRulesOfThread>;
-
-// What a request reads, without a guard; nullptr before the first use and after the end.
-thread_local RulesOfThread* rules_of_thread = nullptr;
 thread_local bool rules_ended = false;
 
-// Ends with its thread.
-struct RulesOwner {
+std::uint64_t NextRuleId() {
+  static std::atomic<std::uint64_t> last = 0;
+  return last.fetch_add(1) + 1;
+}
+
+}  // namespace
+
+constinit thread_local RulesCache::RulesOfThread* RulesCache::rules_of_thread = nullptr;
+
+struct RulesCache::RulesOwner {
   std::unique_ptr<RulesOfThread> rules = std::make_unique<RulesOfThread>();
   ~RulesOwner() {
     rules_of_thread = nullptr;
@@ -25,7 +29,7 @@ struct RulesOwner {
   }
 };
 
-RulesOfThread* MakeRulesOfThread() {
+RulesCache::RulesOfThread* RulesCache::MakeRulesOfThread() {
   if (rules_ended) {
     // A request from a later destructor of the thread: nothing frees what it takes.
     rules_of_thread = std::make_unique<RulesOfThread>().release();
@@ -35,13 +39,6 @@ RulesOfThread* MakeRulesOfThread() {
   rules_of_thread = kOwner.rules.get();
   return rules_of_thread;
 }
-
-std::uint64_t NextRuleId() {
-  static std::atomic<std::uint64_t> last = 0;
-  return last.fetch_add(1) + 1;
-}
-
-}  // namespace
 
 absl::StatusOr<QuotaRule> QuotaRule::Create(const Quota& quota) {
   THROTTL_ASSIGN_OR_RETURN(QuotaCalendar calendar,
@@ -116,7 +113,7 @@ std::shared_ptr<const KeyRule> RulesCache::FindRule(std::uint64_t id) {
   return found == rules_.end() ? nullptr : found->second;
 }
 
-const KeyRule* RulesCache::UseRule(std::uint64_t id) {
+const KeyRule* RulesCache::KeepRule(std::uint64_t id) {
   RulesOfThread* const own = rules_of_thread != nullptr ? rules_of_thread : MakeRulesOfThread();
   std::shared_ptr<const KeyRule>& kept = (*own)[id % kRulesOfThread];
   if (kept == nullptr || kept->id != id) kept = FindRule(id);

@@ -7,6 +7,8 @@
 #ifndef THROTTL_SRC_ENGINE_KEY_RULES_H_
 #define THROTTL_SRC_ENGINE_KEY_RULES_H_
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -80,7 +82,13 @@ class RulesCache {
   // The same without a lock for the rules that a thread used last. Each thread keeps up to
   // kRulesOfThread of them alive, also when they were forgotten. What is returned lives until the
   // thread's next call.
-  const KeyRule* UseRule(std::uint64_t id);
+  const KeyRule* UseRule(std::uint64_t id) {
+    if (rules_of_thread != nullptr) {
+      const KeyRule* const kept = (*rules_of_thread)[id % kRulesOfThread].get();
+      if (kept != nullptr && kept->id == id) return kept;
+    }
+    return KeepRule(id);
+  }
   static constexpr std::size_t kRulesOfThread = 64;
   void Clear();
 
@@ -89,6 +97,16 @@ class RulesCache {
   void Unlock() ABSL_NO_THREAD_SAFETY_ANALYSIS { mutex_.Unlock(); }
 
  private:
+  using RulesOfThread = std::array<std::shared_ptr<const KeyRule>, kRulesOfThread>;
+  // Ends with its thread.
+  struct RulesOwner;
+
+  static RulesOfThread* MakeRulesOfThread();
+  const KeyRule* KeepRule(std::uint64_t id);
+
+  // Without a guard, for what a request reads; nullptr before the first use and after the end.
+  static constinit thread_local RulesOfThread* rules_of_thread;
+
   const std::size_t rules_max_;
   Mutex mutex_;
   std::map<std::string, std::shared_ptr<const PlanRule>, std::less<>> plans_

@@ -14,7 +14,9 @@
 #ifndef THROTTL_SRC_ENGINE_RATE_PASS_H_
 #define THROTTL_SRC_ENGINE_RATE_PASS_H_
 
+#include <algorithm>
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -22,6 +24,7 @@
 #include <string_view>
 #include <type_traits>
 
+#include "absl/base/attributes.h"
 #include "absl/status/status.h"
 
 #include "throttl/decision.h"
@@ -59,7 +62,7 @@ class RatePass {
       : table_(table), gate_(gate), clock_(clock) {}
 
   // `set` outlives this. Returns whether the fine clock must be read.
-  bool Begin(const RateSet& set, const Request& request, std::string_view key_id);
+  bool Begin(const RateSet& set, const Request& request, const FixedString<kKeyIdBytesMax>& key_id);
 
   // Whether every limit lets the request pass at `now_ns`. Spends nothing.
   bool Look(std::int64_t now_ns);
@@ -78,7 +81,8 @@ class RatePass {
   const absl::Status& status() const { return status_; }
 
   // The limit that refuses, else the one with the smallest part left; unchanged when none applies.
-  void Describe(absl::Time decided_at, RateState& state) const;
+  // `wall_now_ns` is the wall's time of the same moment.
+  void Describe(std::int64_t wall_now_ns, RateState& state) const;
 
   // For those who explain a decision.
   struct Seen {
@@ -93,13 +97,21 @@ class RatePass {
 
  private:
   struct Item {
-    const RateRule* rule = nullptr;
-    std::uint64_t tag = 0;
-    std::int64_t cost = 0;
-    bool refuses = false;
+    // Leaves to Ask what it fills in.
+    Item(const RateRule& its_rule, std::uint64_t its_tag, std::int64_t its_cost, RateEntry* lead)
+        : rule(&its_rule), tag(its_tag), cost(its_cost), entry(lead) {}
+
+    const RateRule* rule;
+    std::uint64_t tag;
+    std::int64_t cost;
     bool spent = false;
-    FoundRate found = {};
-    RateAnswer answer = {};
+    // As in FoundRate; nullptr: not in the table, or frozen.
+    RateEntry* entry;
+    std::uint64_t seen;  // its word; 0 where there is none
+    std::int64_t since_ns;
+    std::uint64_t word;    // RateAnswer::word
+    std::int64_t wait_ns;  // as Seen has it
+    bool refuses;
   };
 
   static_assert(std::is_trivially_destructible_v<Item>);
@@ -110,12 +122,23 @@ class RatePass {
     return *std::launder(reinterpret_cast<const Item*>(storage_.data() + i * sizeof(Item)));
   }
 
-  static std::uint64_t WordOf(const Item& item);
-  void Ask(Item& item);
-  Step SpendOne(Item& item);
+  static FoundRate FoundOf(const Item& item) {
+    return {.state = item.entry != nullptr ? RateLookup::kFound : RateLookup::kAbsent,
+            .entry = item.entry,
+            .tag = item.tag,
+            .word = item.seen,
+            .since_ns = item.since_ns};
+  }
+  void Ask(Item& item, const FoundRate& found);
+  // The word without that of a clock that was ahead.
+  void ClampWord(Item& item);
+  void AskSlowly(Item& item);
+  void NoteRefusal(std::size_t i);
+  Step SpendSlowly(Item& item);
   Step ClaimOne(const Item& item);
   void GiveBackOne(Item& item);
   FoundRate FindSettled(std::uint64_t tag);
+  const Item* FindLeast() const;
 
   LeaseTable& table_;
   CallGate& gate_;
@@ -130,6 +153,89 @@ class RatePass {
   // Begin makes the first `size_`: to make all would take as long as to use one.
   alignas(Item) std::array<std::byte, RateSet::kRulesMax * sizeof(Item)> storage_;
 };
+
+// The inline parts follow: they are what a request costs.
+
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline bool RatePass::Begin(
+    const RateSet& set, const Request& request, const FixedString<kKeyIdBytesMax>& key_id) {
+  size_ = 0;
+  std::uint64_t left = set.Match({.method = request.method, .endpoint = request.endpoint});
+  const bool wants_fine_clock = set.WantsFineClock(left);
+  const std::uint64_t rate_key = table_.RateKeyOf(key_id);
+  for (; left != 0; left &= left - 1) {
+    const RateRule& rule = set.rules()[static_cast<std::size_t>(std::countr_zero(left))];
+    const std::uint64_t tag = LeaseTable::RateTagOf(rate_key, rule.hash);
+    const std::int64_t cost =
+        rule.counts_requests ? std::min<std::int64_t>(request.cost, 1) : request.cost;
+    new (storage_.data() + size_ * sizeof(Item)) Item(rule, tag, cost, table_.rates().Lead(tag));
+    ++size_;
+  }
+  return wants_fine_clock;
+}
+
+// What the limit says of the request now. A GCRA word that is ahead of the clock refuses, and is
+// then looked at again.
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline void RatePass::Ask(Item& item, const FoundRate& found) {
+  const bool is_there = found.state == RateLookup::kFound;
+  item.entry = is_there ? found.entry : nullptr;
+  item.seen = is_there ? found.word : 0;
+  item.since_ns = found.since_ns;
+  const RateRule& rule = *item.rule;
+  if (rule.slides || item.cost == 0) return AskSlowly(item);
+  const RateAnswer answer = rule.Spend({.word = item.seen, .now_ns = now_ns_, .cost = item.cost});
+  if (!answer.fits) return AskSlowly(item);
+  item.word = answer.word;
+  item.refuses = false;
+  item.wait_ns = 0;
+}
+
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline bool RatePass::Look(std::int64_t now_ns) {
+  now_ns_ = now_ns;
+  wait_ns_ = 0;
+  shadow_refusals_ = 0;
+  for (std::size_t i = 0; i < size_; ++i) {
+    Item& item = ItemAt(i);
+    Ask(item, table_.rates().FindLed(item.tag, item.entry));
+    if (item.refuses) NoteRefusal(i);
+  }
+  return wait_ns_ == 0;
+}
+
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline RatePass::Step RatePass::Spend() {
+  for (std::size_t i = 0; i < size_; ++i) {
+    Item& item = ItemAt(i);
+    if (item.refuses || item.cost == 0) continue;
+    Step step = Step::kSpent;
+    if (item.entry != nullptr && RateTable::Swap(FoundOf(item), item.word)) {
+      item.spent = true;
+    } else {
+      step = SpendSlowly(item);
+    }
+    THROTTL_FAULT_POINT("rates.spent");
+    if (step == Step::kSpent) continue;
+    GiveBack();
+    return step;
+  }
+  return Step::kSpent;
+}
+
+inline void RatePass::Describe(std::int64_t wall_now_ns, RateState& state) const {
+  const Item* const shown = wait_ns_ != 0                           ? &ItemAt(refusing_)
+                            : size_ == 1 && !ItemAt(0).rule->shadow ? &ItemAt(0)
+                                                                    : FindLeast();
+  if (shown == nullptr) return;
+  const RateRule& rule = *shown->rule;
+  state.name = rule.name;
+  state.limit = rule.limit;
+  state.remaining = rule.Remaining(shown->word, now_ns_);
+  state.window = rule.window;
+  const std::int64_t rests_in_ns = rule.RestsAtNs(shown->word, now_ns_) - now_ns_;
+  std::int64_t rests_at_ns = 0;
+  // A word that is far ahead may say more than 64 bits hold.
+  state.resets_at = __builtin_add_overflow(wall_now_ns, rests_in_ns, &rests_at_ns)
+                        ? absl::FromUnixNanos(wall_now_ns) + absl::Nanoseconds(rests_in_ns)
+                        : absl::FromUnixNanos(rests_at_ns);
+}
 
 }  // namespace throttl::internal
 

@@ -16,8 +16,6 @@ namespace {
 // One tick of the coarse clock, 4 ms, is then less than half a percent of the burst.
 constexpr std::int64_t kCoarseBurstNs = 1'000'000'000;
 
-std::int64_t AsTat(std::uint64_t word) { return static_cast<std::int64_t>(word); }
-
 bool IsGeneral(const RateLimit& limit) { return limit.endpoint.empty(); }
 
 }  // namespace
@@ -26,6 +24,7 @@ absl::StatusOr<RateRule> RateRule::Create(const RateLimit& limit) {
   RateRule rule{.name = std::string_view(limit.name),
                 .limit = limit.limit,
                 .window_ns = absl::ToInt64Nanoseconds(limit.window),
+                .window = limit.window,
                 .burst = limit.burst.value_or(limit.limit),
                 .slides = limit.algorithm == RateAlgorithm::kSlidingWindow,
                 .counts_requests = limit.counts == RateCost::kRequests,
@@ -38,6 +37,7 @@ absl::StatusOr<RateRule> RateRule::Create(const RateLimit& limit) {
   } else {
     THROTTL_RETURN_IF_ERROR(CheckGcra(terms));
     rule.gcra = MakeGcraRule(terms);
+    rule.per_interval = Reciprocal(rule.gcra.interval_ns);
     rule.wants_fine_clock = rule.gcra.tolerance_ns < kCoarseBurstNs;
   }
   // A TAT is read the same way whatever the limit is, so it stays when that is changed.
@@ -45,41 +45,22 @@ absl::StatusOr<RateRule> RateRule::Create(const RateLimit& limit) {
   return rule;
 }
 
-RateAnswer RateRule::Spend(const RateQuestion& question) const {
-  if (slides) {
-    const WindowAnswer answer = internal::Spend(
-        sliding,
-        WindowRequest{.word = question.word, .now_ns = question.now_ns, .cost = question.cost});
-    return {.fits = answer.fits,
-            .word = answer.word,
-            .remaining = answer.remaining,
-            .retry_after_ns = answer.retry_after_ns};
-  }
-  const GcraAnswer answer = internal::Spend(
-      gcra, GcraRequest{
-                .tat_ns = AsTat(question.word), .now_ns = question.now_ns, .cost = question.cost});
+RateAnswer RateRule::SpendSliding(const RateQuestion& question) const {
+  const WindowAnswer answer = internal::Spend(
+      sliding,
+      WindowRequest{.word = question.word, .now_ns = question.now_ns, .cost = question.cost});
   return {.fits = answer.fits,
-          .word = static_cast<std::uint64_t>(answer.tat_ns),
+          .word = answer.word,
           .remaining = answer.remaining,
           .retry_after_ns = answer.retry_after_ns};
 }
 
-std::int64_t RateRule::Remaining(std::uint64_t word, std::int64_t now_ns) const {
-  return Spend({.word = word, .now_ns = now_ns, .cost = 0}).remaining;
+std::int64_t RateRule::SlidingRestsAtNs(std::uint64_t word, std::int64_t now_ns) const {
+  return std::max(FreeAt(sliding, word, now_ns), now_ns);
 }
 
-std::int64_t RateRule::RestsAtNs(std::uint64_t word, std::int64_t now_ns) const {
-  const std::int64_t at = slides ? FreeAt(sliding, word, now_ns) : AsTat(word);
-  return std::max(at, now_ns);
-}
-
-bool RateRule::IsAhead(std::uint64_t word, std::int64_t now_ns) const {
-  return ClampToNow(word, now_ns) != word;
-}
-
-std::uint64_t RateRule::ClampToNow(std::uint64_t word, std::int64_t fresh_now_ns) const {
-  if (slides) return internal::ClampToNow(sliding, word, fresh_now_ns);
-  return static_cast<std::uint64_t>(internal::ClampToNow(gcra, AsTat(word), fresh_now_ns));
+std::uint64_t RateRule::ClampSliding(std::uint64_t word, std::int64_t fresh_now_ns) const {
+  return internal::ClampToNow(sliding, word, fresh_now_ns);
 }
 
 std::uint64_t RateRule::GiveBack(const RateReturn& units) const {
@@ -95,7 +76,7 @@ std::uint64_t RateRule::GiveBack(const RateReturn& units) const {
 }
 
 std::int64_t RateWordFreeAt(std::uint64_t word, std::int64_t window_ns, std::int64_t now_ns) {
-  if (window_ns == 0) return AsTat(word);
+  if (window_ns == 0) return static_cast<std::int64_t>(word);
   return FreeAt(WindowRule{.limit = kWindowLimitMax, .window_ns = window_ns}, word, now_ns);
 }
 

@@ -7,12 +7,14 @@
 #ifndef THROTTL_SRC_ENGINE_RATE_RULES_H_
 #define THROTTL_SRC_ENGINE_RATE_RULES_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
 #include <vector>
 
+#include "absl/base/attributes.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 
@@ -22,6 +24,7 @@
 
 #include "src/policy/endpoint_matcher.h"
 #include "src/policy/gcra.h"
+#include "src/policy/reciprocal.h"
 #include "src/policy/sliding_window.h"
 
 namespace throttl::internal {
@@ -53,8 +56,9 @@ struct RateRule {
   FixedString<kRateLimitNameBytesMax> name = {};
   std::int64_t limit = 0;
   std::int64_t window_ns = 0;
-  std::int64_t burst = 0;  // units that fit at once, at rest
-  bool slides = false;     // RateAlgorithm::kSlidingWindow
+  absl::Duration window = absl::ZeroDuration();  // the same
+  std::int64_t burst = 0;                        // units that fit at once, at rest
+  bool slides = false;                           // RateAlgorithm::kSlidingWindow
   bool counts_requests = false;
   bool shadow = false;
   // Whether the clock of 4 ms ticks will not do: less than a second's burst.
@@ -62,11 +66,13 @@ struct RateRule {
   // Of the name and of how words are to be read: limits that differ in it have different words.
   std::uint64_t hash = 0;
   GcraRule gcra = {};
+  Reciprocal per_interval = {};  // of GCRA's
   WindowRule sliding = {};
 
   static absl::StatusOr<RateRule> Create(const RateLimit& limit);
 
   RateAnswer Spend(const RateQuestion& question) const;
+  // RateAnswer::remaining of the answer whose word this is.
   std::int64_t Remaining(std::uint64_t word, std::int64_t now_ns) const;
   // When all of it is there again if nobody spends.
   std::int64_t RestsAtNs(std::uint64_t word, std::int64_t now_ns) const;
@@ -75,6 +81,12 @@ struct RateRule {
   bool IsAhead(std::uint64_t word, std::int64_t now_ns) const;
   std::uint64_t ClampToNow(std::uint64_t word, std::int64_t fresh_now_ns) const;
   std::uint64_t GiveBack(const RateReturn& units) const;
+
+ private:
+  static std::int64_t AsTat(std::uint64_t word) { return static_cast<std::int64_t>(word); }
+  RateAnswer SpendSliding(const RateQuestion& question) const;
+  std::int64_t SlidingRestsAtNs(std::uint64_t word, std::int64_t now_ns) const;
+  std::uint64_t ClampSliding(std::uint64_t word, std::int64_t fresh_now_ns) const;
 };
 
 // As RateFreeAt of the rate table: `window_ns` is 0 for GCRA.
@@ -107,6 +119,40 @@ class RateSet {
   std::uint64_t general_ = 0;  // rules without one
   std::uint64_t fine_ = 0;
 };
+
+// The inline parts follow: they are what a request costs, where the limit is GCRA. Where an answer
+// comes back through memory, the processor waits for it.
+
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline RateAnswer RateRule::Spend(const RateQuestion& question) const {
+  if (slides) return SpendSliding(question);
+  const GcraAnswer answer = internal::Spend(
+      gcra, GcraRequest{
+                .tat_ns = AsTat(question.word), .now_ns = question.now_ns, .cost = question.cost});
+  return {.fits = answer.fits,
+          .word = static_cast<std::uint64_t>(answer.tat_ns),
+          .remaining = answer.remaining,
+          .retry_after_ns = answer.retry_after_ns};
+}
+
+inline std::int64_t RateRule::Remaining(std::uint64_t word, std::int64_t now_ns) const {
+  if (slides) return SpendSliding({.word = word, .now_ns = now_ns, .cost = 0}).remaining;
+  return per_interval.Divide(RoomNs(gcra, AsTat(word), now_ns));
+}
+
+inline std::int64_t RateRule::RestsAtNs(std::uint64_t word, std::int64_t now_ns) const {
+  return slides ? SlidingRestsAtNs(word, now_ns) : std::max(AsTat(word), now_ns);
+}
+
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline std::uint64_t RateRule::ClampToNow(
+    std::uint64_t word, std::int64_t fresh_now_ns) const {
+  if (slides) return ClampSliding(word, fresh_now_ns);
+  return static_cast<std::uint64_t>(internal::ClampToNow(gcra, AsTat(word), fresh_now_ns));
+}
+
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline bool RateRule::IsAhead(std::uint64_t word,
+                                                           std::int64_t now_ns) const {
+  return ClampToNow(word, now_ns) != word;
+}
 
 }  // namespace throttl::internal
 

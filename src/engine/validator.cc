@@ -1,7 +1,5 @@
 #include "src/engine/validator.h"
 
-#include <time.h>
-
 #include <algorithm>
 #include <new>
 #include <vector>
@@ -45,12 +43,6 @@ RefusalKind KindOf(DecisionCode code) {
   return code == DecisionCode::kRateLimited ? RefusalKind::kRateLimited : RefusalKind::kOtherwise;
 }
 
-std::int64_t ReadSystem(clockid_t clock) {
-  timespec now = {};
-  clock_gettime(clock, &now);
-  return now.tv_sec * kSecondNs + now.tv_nsec;
-}
-
 std::string KeySubject(std::string_view key_id) { return absl::StrCat("k:", AbslView(key_id)); }
 
 }  // namespace
@@ -67,16 +59,16 @@ Validator::Validator(const ValidatorParts& parts)
       loader_(parts.context, parts.index, rules_, parts.sip_key),
       generation_(parts.table.generation()) {}
 
-std::int64_t Validator::ReadWallNs(Grain grain) const {
-  if (!uses_system_clock_) return absl::ToUnixNanos(context_.options.clock->Read().wall);
-  return ReadSystem(grain == Grain::kCoarse ? CLOCK_REALTIME_COARSE : CLOCK_REALTIME);
+std::int64_t Validator::NowMs() const {
+  if (!uses_system_clock_) return absl::ToUnixMillis(context_.options.clock->Read().wall);
+  return ReadSystemNs(CLOCK_REALTIME_COARSE) / 1'000'000;
 }
 
-// A host's clock is read once, for quotas and rate limits; the system's again where a rate limit
-// needs it.
-void Validator::ReadClock(Grain grain, Passage& passage) const {
+void Validator::ReadClock(Passage& passage) {
   if (uses_system_clock_) {
-    passage.now_ns = ReadWallNs(grain);
+    const TickClock::Tick tick = tick_clock_.Read();
+    passage.now_ns = tick.wall_ns;
+    passage.rate_now_ns = tick.monotonic_ns;
   } else {
     const throttl::Clock::Reading now = context_.options.clock->Read();
     passage.now_ns = absl::ToUnixNanos(now.wall);
@@ -85,11 +77,21 @@ void Validator::ReadClock(Grain grain, Passage& passage) const {
   passage.now_ms = passage.now_ns / 1'000'000;
 }
 
+// The wall's time is as much later as the other is: both are of one tick, and since then go alike.
+Validator::Next Validator::RefineClock(Passage& passage, Decision& decision) const {
+  const std::int64_t fine_ns = ReadSystemNs(CLOCK_MONOTONIC);
+  passage.now_ns += fine_ns - passage.rate_now_ns;
+  passage.now_ms = passage.now_ns / 1'000'000;
+  passage.rate_now_ns = fine_ns;
+  decision.decided_at = absl::FromUnixNanos(passage.now_ns);
+  return CheckExpiry(passage);
+}
+
 std::int64_t Validator::ReadMonotonicNs(Grain grain) const {
   if (!uses_system_clock_) {
     return absl::ToInt64Nanoseconds(context_.options.clock->Read().monotonic);
   }
-  return ReadSystem(grain == Grain::kCoarse ? CLOCK_MONOTONIC_COARSE : CLOCK_MONOTONIC);
+  return ReadSystemNs(grain == Grain::kCoarse ? CLOCK_MONOTONIC_COARSE : CLOCK_MONOTONIC);
 }
 
 Decision Validator::Decide(std::string_view secret, const Request& request, Mode mode) noexcept {
@@ -109,7 +111,7 @@ Decision Validator::Decide(std::string_view secret, const Request& request, Mode
 Validator::Next Validator::Begin(Passage& passage) {
   const std::optional<std::string_view> locator = LocatorIn(passage.secret);
   if (locator.has_value()) index_.Aim(LocatorKey::Own(*locator), passage.target);
-  ReadClock(Grain::kCoarse, passage);
+  ReadClock(passage);
   if (passage.secret.empty()) return passage.Decide(DecisionCode::kMissing);
   const bool bad_cost = passage.request.cost < 0 || passage.request.cost > kCostMax;
   if (!locator.has_value() || bad_cost) {
@@ -197,7 +199,9 @@ void Validator::FillQuota(const Passage& passage, const SpendAnswer& answer,
     const absl::Time end = absl::FromUnixSeconds(answer.period.end_s());
     decision.quota.resets_at = end;
     const std::int64_t length_s = answer.period.length_s();
-    if (length_s != 0) decision.quota.starts_at = end - absl::Seconds(length_s);
+    if (length_s != 0) {
+      decision.quota.starts_at = absl::FromUnixSeconds(answer.period.end_s() - length_s);
+    }
   }
   if (!facts.Has(kQuotaHasLimit)) return;
   const std::int64_t limit = facts.limit + answer.added;
@@ -213,12 +217,16 @@ void Validator::FillQuota(const Passage& passage, const SpendAnswer& answer,
 }
 
 Validator::Next Validator::SpendQuota(Passage& passage, Decision& decision) {
-  const KeyFacts& facts = passage.found.facts;
-  const UnitSpend spend{
-      .cost = passage.request.cost, .now_ms = passage.now_ms, .generation = passage.generation};
+  const SlotRef slot = passage.found.facts.quota_slot;
   const bool peeks = passage.mode == Mode::kPeek;
-  const SpendAnswer answer =
-      peeks ? table_.Probe(facts.quota_slot, spend) : table_.TrySpend(facts.quota_slot, spend);
+  const UnitSpend spend = SpendOf(passage);
+  return TakeAnswer(passage, peeks ? table_.Probe(slot, spend) : table_.TrySpend(slot, spend),
+                    decision);
+}
+
+Validator::Next Validator::TakeAnswer(Passage& passage, const SpendAnswer& answer,
+                                      Decision& decision) {
+  const KeyFacts& facts = passage.found.facts;
   switch (answer.code) {
     case SpendCode::kChanged:
       return Next::kAgain;
@@ -230,12 +238,12 @@ Validator::Next Validator::SpendQuota(Passage& passage, Decision& decision) {
       break;
   }
   FillQuota(passage, answer, decision);
-  if (peeks) return passage.Decide(DecisionCode::kValid);
+  if (passage.mode == Mode::kPeek) return passage.Decide(DecisionCode::kValid);
   const bool of_owner = facts.Has(kQuotaOfOwner);
   decision.ticket = TicketOf(facts.quota_slot, of_owner, answer.period);
   if (of_owner) return CountUnderOwner(passage, answer, decision);
-  table_.CountSurplus(facts.quota_slot, spend.cost - 1);
-  decision.spent = spend.cost;
+  table_.CountSurplus(facts.quota_slot, passage.request.cost - 1);
+  decision.spent = passage.request.cost;
   return passage.Decide(DecisionCode::kValid);
 }
 
@@ -269,30 +277,31 @@ Validator::Next Validator::SpendAll(Passage& passage, Decision& decision) {
   if (rates.size() == 0) return SpendQuota(passage, decision);
   if (wants_fine_clock) {
     clock.Use(Grain::kFine);
-    if (uses_system_clock_ && SetClock(passage, Grain::kFine, decision) == Next::kDecided) {
+    if (uses_system_clock_ && RefineClock(passage, decision) == Next::kDecided) {
       return Next::kDecided;
     }
-  } else if (uses_system_clock_) {
-    passage.rate_now_ns = clock.ReadNs();
   }
-  const Next rated = SpendRates(passage, rates, decision);
+  SpendAnswer quota;
+  const Next rated = SpendRates(passage, rates, quota, decision);
   if (rated != Next::kGoOn) return rated;
-  const Next next = SpendQuota(passage, decision);
+  const Next next = TakeAnswer(
+      passage, table_.SpendSeen(passage.found.facts.quota_slot, SpendOf(passage), quota), decision);
   const bool stays_spent = next == Next::kDecided && passage.code == DecisionCode::kValid;
   if (!stays_spent) {
     rates.GiveBack();
     rates.Leave();
   }
   if (next != Next::kDecided) return next;
-  rates.Describe(decision.decided_at, decision.rate);
+  rates.Describe(passage.now_ns, decision.rate);
   counts_.AddShadowRefusals(rates.shadow_refusals());
   return next;
 }
 
 // kGoOn: all of them are spent.
-Validator::Next Validator::SpendRates(Passage& passage, RatePass& rates, Decision& decision) {
+Validator::Next Validator::SpendRates(Passage& passage, RatePass& rates, SpendAnswer& quota,
+                                      Decision& decision) {
   for (int tries = 0; tries < kTriesMax; ++tries) {
-    const Next looked = LookAtAll(passage, rates, decision);
+    const Next looked = LookAtAll(passage, rates, quota, decision);
     if (looked != Next::kGoOn) return looked;
     switch (rates.Spend()) {
       case RatePass::Step::kSpent:
@@ -300,7 +309,7 @@ Validator::Next Validator::SpendRates(Passage& passage, RatePass& rates, Decisio
       case RatePass::Step::kRaced:
         break;
       case RatePass::Step::kLags:
-        if (SetClock(passage, Grain::kFine, decision) == Next::kDecided) return Next::kDecided;
+        if (ReadClockAgain(passage, decision) == Next::kDecided) return Next::kDecided;
         break;
       case RatePass::Step::kFailed:
         return Fail(rates.status(), passage, decision);
@@ -310,21 +319,29 @@ Validator::Next Validator::SpendRates(Passage& passage, RatePass& rates, Decisio
 }
 
 // One reading holds for all of a decision.
-Validator::Next Validator::SetClock(Passage& passage, Grain grain, Decision& decision) const {
-  ReadClock(grain, passage);
-  if (uses_system_clock_) passage.rate_now_ns = ReadMonotonicNs(grain);
+Validator::Next Validator::ReadClockAgain(Passage& passage, Decision& decision) {
+  ReadClock(passage);
+  if (uses_system_clock_) return RefineClock(passage, decision);
   decision.decided_at = absl::FromUnixNanos(passage.now_ns);
   return CheckExpiry(passage);
 }
 
 // kGoOn: every limit has room. Of those that have not, the one that makes the request wait longest
 // decides, so that it can succeed after the wait.
-Validator::Next Validator::LookAtAll(Passage& passage, RatePass& rates, Decision& decision) {
+Validator::Next Validator::LookAtAll(Passage& passage, RatePass& rates, SpendAnswer& quota,
+                                     Decision& decision) {
   const bool peeks = passage.mode == Mode::kPeek;
+  // In this order, since what Begin asked for may still be on its way.
+  quota = table_.Probe(passage.found.facts.quota_slot, SpendOf(passage));
   const bool rates_fit = rates.Look(passage.rate_now_ns);
-  const SpendAnswer quota = table_.Probe(
-      passage.found.facts.quota_slot,
-      {.cost = passage.request.cost, .now_ms = passage.now_ms, .generation = passage.generation});
+  if (rates_fit && quota.code == SpendCode::kSpent && !peeks) return Next::kGoOn;
+  return StopAtLook(passage, rates, rates_fit, quota, decision);
+}
+
+// Not all have room, or a Peek, which ends here.
+Validator::Next Validator::StopAtLook(Passage& passage, RatePass& rates, bool rates_fit,
+                                      const SpendAnswer& quota, Decision& decision) {
+  const bool peeks = passage.mode == Mode::kPeek;
   if (quota.code == SpendCode::kChanged) return Next::kAgain;
   if (quota.code == SpendCode::kStale) {
     const Next next = FindSlots(passage, decision);
@@ -332,9 +349,8 @@ Validator::Next Validator::LookAtAll(Passage& passage, RatePass& rates, Decision
     return unmetered ? LookWithoutQuota(passage, rates, rates_fit, decision) : next;
   }
   const bool quota_fits = quota.code == SpendCode::kSpent;
-  if (rates_fit && quota_fits && !peeks) return Next::kGoOn;
   rates.Leave();
-  rates.Describe(decision.decided_at, decision.rate);
+  rates.Describe(passage.now_ns, decision.rate);
   if (!peeks) counts_.AddShadowRefusals(rates.shadow_refusals());
   FillQuota(passage, quota, decision);
   if (rates_fit && quota_fits) return passage.Decide(DecisionCode::kValid);
@@ -359,13 +375,13 @@ Validator::Next Validator::LookWithoutQuota(Passage& passage, RatePass& rates, b
     if (step == RatePass::Step::kRaced || step == RatePass::Step::kLags) {
       decision.unmetered = false;
       const bool lags = step == RatePass::Step::kLags;
-      return lags && SetClock(passage, Grain::kFine, decision) == Next::kDecided ? Next::kDecided
-                                                                                 : Next::kAgain;
+      return lags && ReadClockAgain(passage, decision) == Next::kDecided ? Next::kDecided
+                                                                         : Next::kAgain;
     }
   } else {
     rates.Leave();
   }
-  rates.Describe(decision.decided_at, decision.rate);
+  rates.Describe(passage.now_ns, decision.rate);
   if (!peeks) counts_.AddShadowRefusals(rates.shadow_refusals());
   if (rates_fit) return Next::kDecided;
   decision.unmetered = false;
@@ -377,8 +393,7 @@ Validator::Next Validator::CountUnderOwner(Passage& passage, const SpendAnswer& 
                                            Decision& decision) {
   const KeyFacts& facts = passage.found.facts;
   const std::int64_t cost = passage.request.cost;
-  const SpendAnswer counted = table_.TrySpend(
-      facts.key_slot, {.cost = cost, .now_ms = passage.now_ms, .generation = passage.generation});
+  const SpendAnswer counted = table_.TrySpend(facts.key_slot, SpendOf(passage));
   if (counted.code == SpendCode::kSpent) {
     table_.CountSurplus(facts.key_slot, cost - 1);
     decision.spent = cost;

@@ -25,6 +25,7 @@
 
 #include "src/base/call_gate.h"
 #include "src/base/sip_hash.h"
+#include "src/base/tick_clock.h"
 #include "src/engine/engine_context.h"
 #include "src/engine/key_index.h"
 #include "src/engine/key_loader.h"
@@ -63,7 +64,7 @@ class Validator {  // NOLINT(clang-analyzer-optin.performance.Padding)
 
   const RequestCounts& counts() const { return counts_; }
   // Of the coarse clock where the engine has the system's.
-  std::int64_t NowMs() const { return ReadWallNs(Grain::kCoarse) / 1'000'000; }
+  std::int64_t NowMs() const;
 
   // Around a fork.
   void LockForFork() { rules_.Lock(); }
@@ -89,7 +90,6 @@ class Validator {  // NOLINT(clang-analyzer-optin.performance.Padding)
     const Validator& validator_;
     Grain grain_ = Grain::kCoarse;
   };
-  std::int64_t ReadWallNs(Grain grain) const;
   std::int64_t ReadMonotonicNs(Grain grain) const;
 
   // One request on its way.
@@ -107,7 +107,7 @@ class Validator {  // NOLINT(clang-analyzer-optin.performance.Padding)
     SipTag tag = {};
     std::int64_t now_ms = 0;
     std::int64_t now_ns = 0;       // the same reading
-    std::int64_t rate_now_ns = 0;  // of the clock of rate limits; set where they are looked at
+    std::int64_t rate_now_ns = 0;  // of the clock of rate limits, at that moment
     std::uint64_t generation = 0;
     KeyIndex::Found found;
     bool known = false;  // `found` is the key of this secret
@@ -118,15 +118,25 @@ class Validator {  // NOLINT(clang-analyzer-optin.performance.Padding)
       return Next::kDecided;
     }
   };
-  void ReadClock(Grain grain, Passage& passage) const;
+  // REQUIRES: the clock is the system's.
+  Next RefineClock(Passage& passage, Decision& decision) const;
 
   // What a request in its stride goes through: made one with Decide, since calls, and passing on in
   // memory what they share, would be a sixth of its time.
 #define THROTTL_IN_STRIDE ABSL_ATTRIBUTE_ALWAYS_INLINE inline
+  // One reading, for quotas and rate limits.
+  THROTTL_IN_STRIDE void ReadClock(Passage& passage);
   THROTTL_IN_STRIDE Next Begin(Passage& passage);
   THROTTL_IN_STRIDE Next TryOnce(Passage& passage, Decision& decision);
   THROTTL_IN_STRIDE Next CheckIdentity(Passage& passage, Decision& decision);
   THROTTL_IN_STRIDE Next SpendQuota(Passage& passage, Decision& decision);
+  // What the quota's counter said, to the request's end or to its next try.
+  THROTTL_IN_STRIDE Next TakeAnswer(Passage& passage, const SpendAnswer& answer,
+                                    Decision& decision);
+  THROTTL_IN_STRIDE Next SpendRates(Passage& passage, RatePass& rates, SpendAnswer& quota,
+                                    Decision& decision);
+  THROTTL_IN_STRIDE Next LookAtAll(Passage& passage, RatePass& rates, SpendAnswer& quota,
+                                   Decision& decision);
   THROTTL_IN_STRIDE void FillQuota(const Passage& passage, const SpendAnswer& answer,
                                    Decision& decision) const;
   THROTTL_IN_STRIDE Next CheckExpiry(Passage& passage) const;
@@ -136,14 +146,18 @@ class Validator {  // NOLINT(clang-analyzer-optin.performance.Padding)
   Next CheckRules(Passage& passage, const Decision& decision);
   // With rate limits: all limits, in one decision.
   Next SpendAll(Passage& passage, Decision& decision);
-  Next LookAtAll(Passage& passage, RatePass& rates, Decision& decision);
-  Next SpendRates(Passage& passage, RatePass& rates, Decision& decision);
+  Next StopAtLook(Passage& passage, RatePass& rates, bool rates_fit, const SpendAnswer& quota,
+                  Decision& decision);
+  static UnitSpend SpendOf(const Passage& passage) {
+    return {
+        .cost = passage.request.cost, .now_ms = passage.now_ms, .generation = passage.generation};
+  }
   // Until the period ends; RatePass::kNever where waiting does not help.
   static std::int64_t QuotaWaitNs(const Passage& passage, const SpendAnswer& answer);
   static Next RefuseRate(Passage& passage, const RatePass& rates, Decision& decision);
   Next LookWithoutQuota(Passage& passage, RatePass& rates, bool rates_fit, Decision& decision);
   Next RefuseQuota(Passage& passage, const SpendAnswer& answer, Decision& decision);
-  Next SetClock(Passage& passage, Grain grain, Decision& decision) const;
+  Next ReadClockAgain(Passage& passage, Decision& decision);
   Next CountUnderOwner(Passage& passage, const SpendAnswer& spent, Decision& decision);
 
   // The slow parts, each inside a call of the gate.
@@ -166,6 +180,7 @@ class Validator {  // NOLINT(clang-analyzer-optin.performance.Padding)
   CallGate& gate_;
   const SipKey sip_key_;
   const bool uses_system_clock_;
+  TickClock tick_clock_;
   RulesCache rules_;
   KeyLoader loader_;
   RequestCounts counts_;

@@ -35,6 +35,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 
+#include "throttl/fixed_string.h"
 #include "throttl/settle.h"
 
 #include "src/base/fork_registry.h"
@@ -46,6 +47,8 @@
 #include "src/lease/slot_ref.h"
 
 namespace throttl::internal {
+
+inline constexpr std::size_t kRateKeyIdBytesMax = 39;
 
 struct LeaseTableOptions {
   std::string path = {};      // of the lease file; empty: private memory
@@ -79,6 +82,7 @@ struct SpendAnswer {
   std::int64_t added = 0;    // to the limit of this period
   PackedPeriod period = {};
   std::uint64_t quota_turn = 0;  // of a refusal, for NoteQuotaRefusal
+  std::uint64_t consumed = 0;    // of a Probe, for SpendSeen
 };
 
 // A subject, and what its slot shall be.
@@ -144,6 +148,9 @@ class LeaseTable final : public ForkParticipant {
   SpendAnswer TrySpend(SlotRef ref, const UnitSpend& spend) noexcept;
   // What TrySpend would answer; `used` is what was used before.
   SpendAnswer Probe(SlotRef ref, const UnitSpend& spend) const noexcept;
+  // TrySpend after a Probe of the same, which answered kSpent: looks at the slot again only if it
+  // has changed since.
+  SpendAnswer SpendSeen(SlotRef ref, const UnitSpend& spend, const SpendAnswer& seen) noexcept;
 
   // Changes by `units` what was spent in the period that ends at `period_end_ms`: negative gives
   // back, at most what is spent; positive spends as far as the grant allows. Returns the change
@@ -168,7 +175,8 @@ class LeaseTable final : public ForkParticipant {
   const RateTable& rates() const noexcept { return rates_; }
   // A hash of the key that is the same in every process, and with it the tag of one of its limits:
   // `limit_hash` is a hash of what tells that from the key's others.
-  std::uint64_t RateKeyOf(std::string_view key_id) const noexcept;
+  // REQUIRES: zeros follow the id, as where it was assigned.
+  std::uint64_t RateKeyOf(const FixedString<kRateKeyIdBytesMax>& key_id) const noexcept;
   static std::uint64_t RateTagOf(std::uint64_t rate_key, std::uint64_t limit_hash) noexcept {
     // The multiplier and the shifts of MurmurHash3's 64-bit finalizer.
     std::uint64_t tag = (rate_key ^ limit_hash) * 0xFF51AFD7ED558CCDu;
@@ -271,6 +279,10 @@ class LeaseTable final : public ForkParticipant {
   bool IsUsable(std::uint64_t slot) const noexcept {
     return slot < slots_known_.load(std::memory_order_relaxed);
   }
+  static void NoteUse(HotSlot& hot, std::int64_t now_ms) noexcept {
+    if (hot.last_used_ms.load(std::memory_order_relaxed) == now_ms) return;
+    hot.last_used_ms.store(now_ms, std::memory_order_relaxed);
+  }
   std::uint64_t HashOf(std::string_view subject) const;
   // What the slot adds to its limit; out of the way of the slots that add nothing.
   std::int64_t AddedOf(std::uint32_t slot) const noexcept;
@@ -339,13 +351,64 @@ ABSL_ATTRIBUTE_ALWAYS_INLINE inline SpendAnswer LeaseTable::TrySpend(
       continue;
     }
     THROTTL_FAULT_POINT("spend.swapped");
-    if (hot.last_used_ms.load(std::memory_order_relaxed) != spend.now_ms) {
-      hot.last_used_ms.store(spend.now_ms, std::memory_order_relaxed);
-    }
+    NoteUse(hot, spend.now_ms);
     answer.used = answer.base + units + spend.cost;
     answer.code = SpendCode::kSpent;
     return answer;
   }
+}
+
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline SpendAnswer LeaseTable::Probe(
+    SlotRef ref, const UnitSpend& spend) const noexcept {
+  SpendAnswer answer;
+  if (ref.claim == 0 || !IsUsable(ref.slot)) return answer;
+  const HotSlot& hot = hot_[ref.slot];
+  for (;;) {
+    const std::uint64_t consumed = hot.consumed.load(std::memory_order_acquire);
+    THROTTL_FAULT_POINT("probe.read");
+    if (IsClosed(consumed) || hot.claim.load(std::memory_order_acquire) != ref.claim ||
+        spend.now_ms >= hot.fresh_until_ms.load(std::memory_order_acquire)) {
+      return answer;
+    }
+    answer.granted = hot.granted.load(std::memory_order_acquire);
+    if ((answer.granted & kAdds) != 0) [[unlikely]] {
+      answer.granted ^= kAdds;
+      answer.added = AddedOf(ref.slot);
+    }
+    answer.period = PackedPeriod(hot.period.load(std::memory_order_acquire));
+    answer.base = hot.base.load(std::memory_order_acquire);
+    answer.used = answer.base + UnitsOf(consumed);
+    answer.consumed = consumed;
+    if (generation() != spend.generation) {
+      answer.code = SpendCode::kChanged;
+      return answer;
+    }
+    const bool fits = UnitsOf(consumed) + spend.cost <= answer.granted;
+    answer.quota_turn = fits ? 0 : cold_[ref.slot].quota_turn.load(std::memory_order_acquire);
+    const std::uint64_t again = hot.consumed.load(std::memory_order_acquire);
+    if (EpochOf(again) != EpochOf(consumed)) continue;
+    answer.code = fits ? SpendCode::kSpent : SpendCode::kRefused;
+    return answer;
+  }
+}
+
+// The swap fails if the slot was closed since the Probe, as in TrySpend: `consumed` was read before
+// everything else.
+ABSL_ATTRIBUTE_ALWAYS_INLINE inline SpendAnswer LeaseTable::SpendSeen(
+    SlotRef ref, const UnitSpend& spend, const SpendAnswer& seen) noexcept {
+  HotSlot& hot = hot_[ref.slot];
+  std::uint64_t consumed = seen.consumed;
+  const std::uint64_t spent = consumed + static_cast<std::uint64_t>(spend.cost);
+  THROTTL_FAULT_POINT("spend.fits");
+  if (!hot.consumed.compare_exchange_strong(consumed, spent, std::memory_order_acq_rel,
+                                            std::memory_order_relaxed)) {
+    return TrySpend(ref, spend);
+  }
+  THROTTL_FAULT_POINT("spend.swapped");
+  NoteUse(hot, spend.now_ms);
+  SpendAnswer answer = seen;
+  answer.used += spend.cost;
+  return answer;
 }
 
 }  // namespace throttl::internal

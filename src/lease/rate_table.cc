@@ -12,6 +12,10 @@
 namespace throttl::internal {
 namespace {
 
+// A tag that came to rest so lately will most probably come back. To claim an entry takes the table
+// lock, so it keeps its own where the table may grow instead.
+constexpr std::int64_t kKeptNs = 1'000'000'000;
+
 // Whether the entry may go to another tag. Until its window begins a word of a clock that was ahead
 // counts as one in use.
 bool IsFree(const RateEntry& entry, std::uint64_t word, RateFreeAt free_at, std::int64_t now_ns) {
@@ -39,9 +43,12 @@ absl::StatusOr<RateClaimed> RateTable::Claim(const RateClaim& claim, RateFreeAt 
       if (HasTag(size, claim.tag)) return RateClaimed::kThere;
       // Who comes late must not find its limit at rest, because others saw it come to rest since.
       if (claim.now_ns < words_->freed_to_ns.load()) return RateClaimed::kLags;
-      bool full = false;
-      const RateClaimed claimed = ClaimFree(claim, free_at, size, full);
-      if (!full) return claimed;
+      const Pick pick = PickPlace(size, claim, free_at);
+      const bool is_kept = pick.free_at_ns >= claim.now_ns - kKeptNs && 2 * size <= entries_max_;
+      if (is_kept && Grow(claim, free_at).ok()) continue;
+      if (pick.entry != nullptr && Take(*pick.entry, claim, free_at)) return RateClaimed::kClaimed;
+      // Somebody has spent from it since.
+      if (pick.entry != nullptr) continue;
     }
     THROTTL_RETURN_IF_ERROR(Grow(claim, free_at));
   }
@@ -66,31 +73,43 @@ bool RateTable::HasTag(std::uint64_t size, std::uint64_t tag) {
 
 // The bucket that a tag is put into if it has a place: the first, where it is found sooner, unless
 // that is half full and the second is less so.
-int RateTable::EmptierBucket(std::uint64_t size, std::uint64_t tag,
-                             const std::function<bool(const RateEntry&)>& is_taken) const {
-  std::array<std::uint64_t, 2> taken = {};
-  for (int which = 0; which < 2; ++which) {
-    for (std::uint64_t place = 0; place < kPlaces; ++place) {
-      if (is_taken(At(size, BucketOf(size, tag, which), place)))
-        ++taken[static_cast<std::size_t>(which)];
-    }
-  }
-  return taken[0] >= kPlaces / 2 && taken[1] < taken[0] ? 1 : 0;
+std::size_t RateTable::EmptierBucket(std::uint64_t taken_in_first, std::uint64_t taken_in_second) {
+  return taken_in_first >= kPlaces / 2 && taken_in_second < taken_in_first ? 1 : 0;
 }
 
-RateClaimed RateTable::ClaimFree(const RateClaim& claim, RateFreeAt free_at, std::uint64_t size,
-                                 bool& full) {
-  const int emptier = EmptierBucket(size, claim.tag, [&](const RateEntry& entry) {
-    return !IsFree(entry, entry.word.load(std::memory_order_acquire), free_at, claim.now_ns);
-  });
-  for (const int which : {emptier, 1 - emptier}) {
-    for (std::uint64_t i = 0; i < kPlaces; ++i) {
-      RateEntry& entry = At(size, BucketOf(size, claim.tag, which), PlaceOf(claim.tag) + i);
-      if (Take(entry, claim, free_at)) return RateClaimed::kClaimed;
+RateTable::Pick RateTable::PickIn(std::uint64_t size, int which, const RateClaim& claim,
+                                  RateFreeAt free_at) const {
+  Pick pick;
+  for (std::uint64_t i = 0; i < kPlaces; ++i) {
+    RateEntry& entry = At(size, BucketOf(size, claim.tag, which), PlaceOf(claim.tag) + i);
+    const std::uint64_t word = entry.word.load(std::memory_order_acquire);
+    if (!IsFree(entry, word, free_at, claim.now_ns)) {
+      ++pick.taken;
+      continue;
     }
+    const bool is_nobodys = entry.tag.load(std::memory_order_acquire) == 0;
+    const std::int64_t free_at_ns =
+        is_nobodys ? kNobodys : free_at(word, entry.window_ns.load(), claim.now_ns);
+    if (pick.entry != nullptr && free_at_ns >= pick.free_at_ns) continue;
+    pick.entry = &entry;
+    pick.free_at_ns = free_at_ns;
   }
-  full = true;
-  return RateClaimed::kThere;
+  return pick;
+}
+
+// Of the free places one that is nobody's, else the one that came to rest first: the others are the
+// more likely to be looked up again, and to be claimed back.
+RateTable::Pick RateTable::PickPlace(std::uint64_t size, const RateClaim& claim,
+                                     RateFreeAt free_at) const {
+  const std::array<Pick, 2> picks = {PickIn(size, 0, claim, free_at),
+                                     PickIn(size, 1, claim, free_at)};
+  const std::size_t emptier = EmptierBucket(picks[0].taken, picks[1].taken);
+  const Pick& first = picks[emptier];
+  const Pick& second = picks[1 - emptier];
+  if (first.entry == nullptr) return second;
+  const bool second_is_better =
+      second.entry != nullptr && second.taken < kPlaces / 2 && second.free_at_ns < first.free_at_ns;
+  return second_is_better ? second : first;
 }
 
 bool RateTable::Take(RateEntry& entry, const RateClaim& claim, RateFreeAt free_at) {
@@ -163,9 +182,14 @@ absl::Status RateTable::Grow(const RateClaim& claim, RateFreeAt free_at) {
 }
 
 bool RateTable::CopyTo(std::uint64_t size, std::uint64_t tag, const RateEntry& from) {
-  const int emptier = EmptierBucket(size, tag, [](const RateEntry& entry) {
-    return entry.tag.load(std::memory_order_relaxed) != 0;
-  });
+  std::array<std::uint64_t, 2> taken = {};
+  for (const int which : {0, 1}) {
+    for (std::uint64_t i = 0; i < kPlaces; ++i) {
+      const RateEntry& entry = At(size, BucketOf(size, tag, which), i);
+      if (entry.tag.load(std::memory_order_relaxed) != 0) ++taken[static_cast<std::size_t>(which)];
+    }
+  }
+  const auto emptier = static_cast<int>(EmptierBucket(taken[0], taken[1]));
   for (const int which : {emptier, 1 - emptier}) {
     for (std::uint64_t i = 0; i < kPlaces; ++i) {
       RateEntry& entry = At(size, BucketOf(size, tag, which), PlaceOf(tag) + i);

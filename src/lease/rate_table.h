@@ -4,7 +4,7 @@
 // word means is the caller's: it computes the next word from the one that it found and its clock,
 // and swaps the two, which is the whole admission. A word says nothing more after some time, and
 // then its entry is free for another tag: so the table needs no sweeper, and is as large as there
-// are keys that are limited at one time. An entry that is not free is never taken away.
+// are keys that are limited within a second. An entry that is not free is never taken away.
 //
 // An entry is looked up and swapped without a lock. Claiming one is under the table lock, where it
 // is looked up again: so a tag has one entry. A claimer freezes the entry first (the top bit of its
@@ -13,8 +13,10 @@
 // place is published last; whoever finds a growth that was not finished thaws them.
 //
 // A tag has eight places: four neighbours in each of two buckets (Azar et al., "Balanced
-// allocations", 1994), the second of which is for tags whose first is fuller. The table doubles
-// when all eight are taken; one of 2^20 entries that may not double then holds some 450,000 tags.
+// allocations", 1994), the second of which is for tags whose first is fuller. A claim gets one that
+// is nobody's, else the one that has been free for longest. The table doubles when all eight are
+// taken, or the one to be had became free in the last second, since its tag would soon claim
+// another; one of 2^20 entries that may not double holds some 450,000 tags that are not at rest.
 //
 // Thread safety: Find, Look and Swap from any thread and process; Claim under the table lock.
 //
@@ -27,6 +29,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <limits>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -87,10 +90,21 @@ class RateTable {
   void Attach(RateWords& words, RateEntry* entries, std::uint64_t entries_max,
               std::function<absl::Status(std::size_t offset, std::size_t bytes)> allocate);
 
-  // Has the processor fetch where the tag's entry most probably is.
-  void Prefetch(std::uint64_t tag) const noexcept {
+  // Where the tag's entry most probably is, which the processor is to fetch; nullptr: nowhere yet.
+  RateEntry* Lead(std::uint64_t tag) const noexcept {
     const std::uint64_t size = words_->size.load(std::memory_order_acquire);
-    if (size != 0) __builtin_prefetch(&At(size, BucketOf(size, tag, 0), PlaceOf(tag)), 1);
+    if (size == 0) return nullptr;
+    RateEntry* const entry = &At(size, BucketOf(size, tag, 0), PlaceOf(tag));
+    __builtin_prefetch(entry, 1);
+    return entry;
+  }
+  // Find, which begins with what Lead said.
+  FoundRate FindLed(std::uint64_t tag, RateEntry* entry) const noexcept {
+    FoundRate found;
+    // A table that has been outgrown is frozen.
+    const bool is_there = entry != nullptr && entry->tag.load(std::memory_order_relaxed) == tag &&
+                          Look(*entry, tag, found) && found.state == RateLookup::kFound;
+    return is_there ? found : Find(tag);
   }
 
   FoundRate Find(std::uint64_t tag) const noexcept {
@@ -166,9 +180,16 @@ class RateTable {
   }
 
   bool HasTag(std::uint64_t size, std::uint64_t tag);
-  int EmptierBucket(std::uint64_t size, std::uint64_t tag,
-                    const std::function<bool(const RateEntry&)>& is_taken) const;
-  RateClaimed ClaimFree(const RateClaim& claim, RateFreeAt free_at, std::uint64_t size, bool& full);
+  static std::size_t EmptierBucket(std::uint64_t taken_in_first, std::uint64_t taken_in_second);
+  // The free place that a claim gets.
+  static constexpr std::int64_t kNobodys = std::numeric_limits<std::int64_t>::min();
+  struct Pick {
+    RateEntry* entry = nullptr;          // nullptr: all are taken
+    std::int64_t free_at_ns = kNobodys;  // since when; kNobodys: always
+    std::uint64_t taken = 0;             // places of the bucket
+  };
+  Pick PickIn(std::uint64_t size, int which, const RateClaim& claim, RateFreeAt free_at) const;
+  Pick PickPlace(std::uint64_t size, const RateClaim& claim, RateFreeAt free_at) const;
   void NoteFreed(std::int64_t free_at_ns);
   bool Take(RateEntry& entry, const RateClaim& claim, RateFreeAt free_at);
   absl::Status Grow(const RateClaim& claim, RateFreeAt free_at);

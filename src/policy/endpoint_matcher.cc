@@ -78,6 +78,17 @@ inline std::uint32_t EndpointMatcher::FindChild(std::uint32_t parent, std::strin
   }
 }
 
+inline std::uint32_t EndpointMatcher::NumberOf(std::string_view method) const {
+  if (first_methods_.empty() || method.empty() || method.size() > kMethodBytesMax) return 0;
+  const TextKey key = KeyOf(method);
+  for (std::size_t i = 0; i < first_methods_.size(); ++i) {
+    if (first_methods_[i] == key) return static_cast<std::uint32_t>(i + 1);
+  }
+  if (!has_more_methods_) return 0;
+  const std::uint32_t found = FindChild(kMethods, method);
+  return found == kNone ? 0 : found;
+}
+
 inline void EndpointMatcher::Add(const HitRange& hits, std::uint32_t method,
                                  std::uint64_t* matched) const {
   for (std::uint32_t i = hits.begin; i != hits.end; ++i) {
@@ -129,12 +140,7 @@ void EndpointMatcher::MatchInto(const EndpointRequest& request, std::uint64_t* m
   EndpointBuffer buffer;
   const NormalEndpoint endpoint = NormalizeEndpoint(request.endpoint, buffer);
   if (endpoint.kind == EndpointKind::kEmpty) return;
-  // No method of a pattern has the number 0.
-  std::uint32_t method = 0;
-  if (has_methods_ && !request.method.empty() && request.method.size() <= kMethodBytesMax) {
-    const std::uint32_t found = FindChild(kMethods, request.method);
-    if (found != kNone) method = found;
-  }
+  const std::uint32_t method = NumberOf(request.method);
   if (endpoint.kind == EndpointKind::kIrregular) {
     Add(nodes_[kRoot].rests, method, matched);
   } else {
@@ -157,7 +163,8 @@ std::uint64_t EndpointMatcher::Match(const EndpointRequest& request) const {
 }
 
 std::size_t EndpointMatcher::memory_bytes() const {
-  return sizeof *this + nodes_.capacity() * sizeof(Node) + edges_.capacity() * sizeof(Edge) +
+  return sizeof *this + first_methods_.capacity() * sizeof(TextKey) +
+         nodes_.capacity() * sizeof(Node) + edges_.capacity() * sizeof(Edge) +
          hits_.capacity() * sizeof(Hit) + texts_.capacity();
 }
 
@@ -172,7 +179,7 @@ class EndpointCompiler {
     if (pattern.empty()) return always_.push_back({number, EndpointMatcher::kNone});
     const std::size_t path_begin = pattern.find('/');
     Target target{number, EndpointMatcher::kNone};
-    if (path_begin != 0) target.method = MethodOf(std::string(pattern.substr(0, path_begin - 1)));
+    if (path_begin != 0) target.method = MethodOf(pattern.substr(0, path_begin - 1));
     EndpointBuffer buffer;
     const NormalEndpoint path = NormalizeEndpoint(pattern.substr(path_begin), buffer);
     std::uint32_t node = EndpointMatcher::kRoot;
@@ -192,6 +199,7 @@ class EndpointCompiler {
     }
     matcher_.edges_.resize(std::bit_ceil(std::max(kEdgesMin, 2 * children_.size())));
     for (const auto& child : children_) AddEdge(child.first, child.second);
+    matcher_.first_methods_.shrink_to_fit();
     matcher_.nodes_.shrink_to_fit();
     matcher_.hits_.shrink_to_fit();
     matcher_.texts_.shrink_to_fit();
@@ -212,12 +220,17 @@ class EndpointCompiler {
     return static_cast<std::uint32_t>(matcher_.nodes_.size() - 1);
   }
 
-  std::uint32_t MethodOf(std::string method) {
-    matcher_.has_methods_ = true;
-    const auto added =
-        children_.try_emplace({EndpointMatcher::kMethods, std::move(method)}, methods_count_ + 1);
-    if (added.second) ++methods_count_;
-    return added.first->second;
+  std::uint32_t MethodOf(std::string_view method) {
+    const auto number = static_cast<std::uint32_t>(methods_.size() + 1);
+    const auto added = methods_.try_emplace(std::string(method), number);
+    if (!added.second) return added.first->second;
+    if (number <= EndpointMatcher::kFirstMethods) {
+      matcher_.first_methods_.push_back(EndpointMatcher::KeyOf(method));
+    } else {
+      matcher_.has_more_methods_ = true;
+      children_.emplace(Place(EndpointMatcher::kMethods, method), number);
+    }
+    return number;
   }
 
   std::uint32_t StarOf(std::uint32_t parent) {
@@ -275,7 +288,7 @@ class EndpointCompiler {
   std::vector<std::vector<Target>> ends_;
   std::vector<std::vector<Target>> rests_;
   std::map<Place, std::uint32_t> children_;
-  std::uint32_t methods_count_ = 0;
+  std::map<std::string, std::uint32_t> methods_;
 };
 
 absl::StatusOr<EndpointMatcher> EndpointMatcher::Create(

@@ -65,8 +65,9 @@ class EndpointMatcher {
 
   static constexpr std::uint32_t kNone = 0xffffffff;
   static constexpr std::uint32_t kRoot = 0;
-  // What methods hang on, as literals do on nodes.
+  // What methods hang on, as literals do on nodes, but for the first ones, since there are few.
   static constexpr std::uint32_t kMethods = kNone - 1;
+  static constexpr std::size_t kFirstMethods = 8;
 
   // A text that is compared by words: one of up to 16 bytes is its first and last 8 (which overlap,
   // or are padded with zeros), a longer one has a hash in `last`, and is compared in full too.
@@ -74,6 +75,8 @@ class EndpointMatcher {
     std::uint64_t first = 0;
     std::uint64_t last = 0;
     std::uint32_t size = 0;  // bytes; 0: none
+
+    friend bool operator==(const TextKey&, const TextKey&) = default;
   };
   static TextKey KeyOf(std::string_view text);
 
@@ -105,13 +108,16 @@ class EndpointMatcher {
 
   static std::size_t PlaceOf(std::uint32_t parent, const TextKey& key);
   std::uint32_t FindChild(std::uint32_t parent, std::string_view text) const;
+  // 0: no pattern has it.
+  std::uint32_t NumberOf(std::string_view method) const;
   void Add(const HitRange& hits, std::uint32_t method, std::uint64_t* matched) const;
   void MatchInto(const EndpointRequest& request, std::uint64_t* matched) const;
   void Walk(const NormalEndpoint& endpoint, std::uint32_t method, std::uint64_t* matched) const;
 
   std::size_t size_ = 0;
-  HitRange always_ = {};  // of empty patterns
-  bool has_methods_ = false;
+  HitRange always_ = {};                // of empty patterns
+  std::vector<TextKey> first_methods_;  // their numbers are 1, 2, ...
+  bool has_more_methods_ = false;
   std::vector<Node> nodes_;
   std::vector<Edge> edges_;
   std::vector<Hit> hits_;

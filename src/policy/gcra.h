@@ -71,10 +71,15 @@ inline std::int64_t ClampGcraNow(std::int64_t now_ns) {
   return std::clamp<std::int64_t>(now_ns, 0, kGcraNowMaxNs);
 }
 
+// What is left of the tolerance, 0..tolerance_ns.
+inline std::int64_t RoomNs(const GcraRule& rule, std::int64_t tat_ns, std::int64_t now_ns) {
+  const std::int64_t ahead_ns = std::max<std::int64_t>(0, tat_ns - ClampGcraNow(now_ns));
+  return std::max<std::int64_t>(0, rule.tolerance_ns - ahead_ns);
+}
+
 // Units that fit at once, 0..burst.
 inline std::int64_t Remaining(const GcraRule& rule, std::int64_t tat_ns, std::int64_t now_ns) {
-  const std::int64_t ahead_ns = std::max<std::int64_t>(0, tat_ns - ClampGcraNow(now_ns));
-  return ahead_ns >= rule.tolerance_ns ? 0 : (rule.tolerance_ns - ahead_ns) / rule.interval_ns;
+  return RoomNs(rule, tat_ns, now_ns) / rule.interval_ns;
 }
 
 // Admits iff max(tat, now) + cost * interval - now <= burst * interval. A cost of 0 spends nothing

@@ -108,12 +108,11 @@ class Turns {
 // A rate table with a lock that changes turns where it waits.
 class OneTable {
  public:
-  explicit OneTable(Turns& turns) : turns_(turns), entries_(2 * kEntriesMax) {
-    rates_.Attach(words_, entries_.data(), kEntriesMax,
-                  [](std::size_t, std::size_t) { return absl::OkStatus(); });
-  }
+  explicit OneTable(Turns& turns) : turns_(turns), entries_(2 * kEntriesMax) {}
 
-  void Clear() {
+  void Clear(std::uint64_t entries_max) {
+    rates_.Attach(words_, entries_.data(), entries_max,
+                  [](std::size_t, std::size_t) { return absl::OkStatus(); });
     std::memset(static_cast<void*>(&words_), 0, sizeof(words_));
     std::memset(static_cast<void*>(entries_.data()), 0, entries_.size() * sizeof(RateEntry));
   }
@@ -141,6 +140,7 @@ class OneTable {
 };
 
 constexpr Gcra kLimit{.interval_ns = kMsNs, .burst = 2};
+constexpr std::int64_t kCrowdedToNs = kStartNs + 1'000'000 * kMsNs;
 
 class Order {
  public:
@@ -149,8 +149,11 @@ class Order {
 
   // Returns what is wrong afterwards; empty: nothing.
   std::string Run() {
-    table_.Clear();
+    table_.Clear(random_() % 2 == 0 ? kEntriesMax : RateTable::kEntriesMin);
     now_ns_ = kStartNs;
+    // Then all tags want one place, and take it from each other where the table may not grow.
+    crowded_ = random_() % 2 == 0;
+    if (crowded_ && !Crowd(table_, RateTable::kEntriesMin, kCrowdedToNs)) return "no crowd";
     for (std::vector<std::int64_t>& times : admitted_ns_) times.clear();
     // Some at rest and some not, in none, some or all places.
     const std::uint64_t count = random_() % 10;
@@ -196,6 +199,11 @@ class Order {
   std::string Check() {
     // Finishes what a growth has left.
     static_cast<void>(table_.ClaimRate(ClaimOf(1'000'000, kLimit, now_ns_), WordFreeAt));
+    if (crowded_) {
+      for (const std::uint64_t tag : CrowdOf(RateTable::kEntriesMin)) {
+        if (table_.rates().Find(tag).word != kCrowdedToNs) return "one of the crowd is lost";
+      }
+    }
     for (std::size_t tag = 0; tag < kTags; ++tag) {
       const auto least = LeastWord(admitted_ns_[tag], kLimit);
       if (!least.has_value()) return absl::StrCat("tag ", tag, " was admitted too often");
@@ -222,6 +230,7 @@ class Order {
   std::array<std::vector<std::int64_t>, kTags> admitted_ns_;
   std::int64_t now_ns_ = kStartNs;
   std::int64_t kills_ = 0;
+  bool crowded_ = false;
   bool failed_ = false;
 };
 

@@ -128,6 +128,24 @@ inline std::vector<std::uint64_t> TagsOfOneBucket(std::uint64_t size, std::size_
   return tags;
 }
 
+// Seven more tags of those places.
+inline std::vector<std::uint64_t> CrowdOf(std::uint64_t size) {
+  std::vector<std::uint64_t> tags = TagsOfOneBucket(size, 107);
+  tags.erase(tags.begin(), tags.end() - 7);
+  return tags;
+}
+
+// Takes seven of the eight places of TagsOfOneBucket(size, ...) until `until_ns`: what the bucket's
+// other tags claim is the one that is left. False: a claim failed.
+bool Crowd(auto& table, std::uint64_t size, std::int64_t until_ns) {
+  for (const std::uint64_t tag : CrowdOf(size)) {
+    const Gcra limit{.interval_ns = until_ns - kStartNs};
+    const auto claimed = table.ClaimRate(ClaimOf(tag, limit, kStartNs), WordFreeAt);
+    if (!claimed.ok() || *claimed != internal::RateClaimed::kClaimed) return false;
+  }
+  return true;
+}
+
 }  // namespace throttl::testing
 
 #endif  // THROTTL_TESTS_LEASE_RATE_PARTS_H_

@@ -34,6 +34,7 @@ using internal::kRateFrozen;
 using internal::LeaseTable;
 using internal::RateClaim;
 using internal::RateClaimed;
+using internal::RateEntry;
 using internal::RateLookup;
 using internal::RateTable;
 
@@ -81,7 +82,7 @@ TEST_CASE("kAbsent: nothing is known of the tag; kFound: it is there with its wo
     const FoundRate none = table->rates().Find(7);
     CHECK(none.state == RateLookup::kAbsent);
     CHECK(none.entry == nullptr);
-    table->rates().Prefetch(7);
+    CHECK(table->rates().Lead(7) == nullptr);
     CHECK(MustClaim(*table, 7) == RateClaimed::kClaimed);
     const FoundRate found = table->rates().Find(7);
     CHECK(found.state == RateLookup::kFound);
@@ -89,8 +90,55 @@ TEST_CASE("kAbsent: nothing is known of the tag; kFound: it is there with its wo
     CHECK(found.since_ns == kStartNs);
     CHECK(found.entry->window_ns.load() == 4 * kMsNs);
     CHECK(table->rates().Find(8).state == RateLookup::kAbsent);
-    table->rates().Prefetch(7);
+    CHECK(table->rates().Lead(7) == found.entry);
   }
+}
+
+TEST_CASE("FindLed finds what Find does, wherever Lead pointed to, also in an outgrown table") {
+  const std::vector<std::uint64_t> tags = TagsOfOneBucket(kEntriesMin, 9);
+  const auto table = MustOpen("", 2048);
+  MustClaim(*table, 100);
+  std::vector<RateEntry*> leads;
+  for (const std::uint64_t tag : tags) leads.push_back(table->rates().Lead(tag));
+  const auto agree = [&] {
+    for (const std::uint64_t tag : tags) {
+      const FoundRate found = table->rates().Find(tag);
+      for (RateEntry* const lead : leads) {
+        const FoundRate led = table->rates().FindLed(tag, lead);
+        if (led.state != found.state || led.entry != found.entry || led.word != found.word) {
+          return false;
+        }
+      }
+    }
+    return true;
+  };
+  CHECK(agree());
+  for (const std::uint64_t tag : tags) {
+    MustClaim(*table, tag);
+    CHECK(agree());
+  }
+  // It has grown.
+  CHECK(table->rates().Find(tags[0]).entry != leads[0]);
+  leads[0] = nullptr;
+  CHECK(agree());
+}
+
+TEST_CASE("RateKeyOf: ids that differ in any byte of theirs differ in it") {
+  const auto table = MustOpen();
+  std::set<std::uint64_t> keys;
+  std::int64_t ids = 0;
+  for (std::size_t size = 0; size <= 39; ++size) {
+    std::string id(size, 'a');
+    keys.insert(table->RateKeyOf(std::string_view(id)));
+    ++ids;
+    for (char& byte : id) {
+      byte = 'b';
+      keys.insert(table->RateKeyOf(std::string_view(id)));
+      byte = 'a';
+      ++ids;
+    }
+  }
+  CHECK(static_cast<std::int64_t>(keys.size()) == ids);
 }
 
 TEST_CASE("kThere: somebody else has claimed the tag, and a tag has one entry") {
@@ -203,6 +251,7 @@ TEST_CASE("an entry that is not free is never taken away") {
 
 // Claims `old` of one bucket, lets it come to rest, and has another take its entry.
 void FreeOne(LeaseTable& table, std::uint64_t old, std::uint64_t young, std::int64_t now_ns) {
+  REQUIRE(Crowd(table, kEntriesMin, now_ns + 5 * kMsNs));
   REQUIRE(MustClaim(table, old) == RateClaimed::kClaimed);
   REQUIRE(MustClaim(table, young, now_ns) == RateClaimed::kClaimed);
   REQUIRE(table.rates().Find(old).state == RateLookup::kAbsent);
@@ -221,7 +270,7 @@ TEST_CASE("kLags: an entry was freed at a later time, perhaps that of the tag") 
     CHECK(MustClaim(*table, tags[4], late_ns) == RateClaimed::kThere);
   }
   CHECK(table->rates().Find(tags[0]).state == RateLookup::kAbsent);
-  CHECK(MustClaim(*table, tags[0], rests_ns + 1) == RateClaimed::kClaimed);
+  CHECK(MustClaim(*table, 12345, rests_ns + 1) == RateClaimed::kClaimed);
 }
 
 TEST_CASE("kLags: entries that a growth has dropped were freed too") {
@@ -243,7 +292,7 @@ TEST_CASE("clock_went_back: it went back since an entry was freed, and tags are 
   FreeOne(*table, tags[0], tags[4], kStartNs + 10 * kMsNs);
   const std::int64_t back_ns = kStartNs - 1000 * kMsNs;
   CHECK(MustClaim(*table, tags[0], back_ns) == RateClaimed::kLags);
-  RateClaim claim = ClaimOf(tags[0], kLimit, back_ns);
+  RateClaim claim = ClaimOf(12344, kLimit, back_ns);
   claim.clock_went_back = true;
   CHECK(MustClaim(*table, claim) == RateClaimed::kClaimed);
   CHECK(table->rates().freed_to_ns() == back_ns);
@@ -288,7 +337,8 @@ TEST_CASE("a clock that was read again and lags again has not gone back") {
 
 TEST_CASE("Swap stores `word` if the entry still has the word that was found; else false") {
   const std::vector<std::uint64_t> tags = TagsOfOneBucket(kEntriesMin, 9);
-  const auto table = MustOpen("", 2048);
+  const auto table = MustOpen("", 4096);
+  REQUIRE(Crowd(*table, kEntriesMin, kStartNs + 10'000 * kMsNs));
   MustClaim(*table, tags[0]);
   const FoundRate found = table->rates().Find(tags[0]);
   CHECK(RateTable::Swap(found, found.word + kMsNs));
@@ -298,7 +348,7 @@ TEST_CASE("Swap stores `word` if the entry still has the word that was found; el
   CHECK(WordOf(*table, tags[0]) == found.word + kMsNs);
   // After another claim.
   const FoundRate second = table->rates().Find(tags[0]);
-  const std::int64_t later_ns = kStartNs + 10 * kMsNs;
+  const std::int64_t later_ns = kStartNs + 2'000 * kMsNs;
   CHECK(MustClaim(*table, tags[4], later_ns) == RateClaimed::kClaimed);
   CHECK(table->rates().Find(tags[4]).entry == found.entry);
   CHECK_FALSE(RateTable::Swap(second, second.word + 2 * kMsNs));
@@ -317,6 +367,7 @@ TEST_CASE("Swap stores `word` if the entry still has the word that was found; el
 TEST_CASE("LookAgain: the word that the entry has now; false if it was claimed again, or frozen") {
   const std::vector<std::uint64_t> tags = TagsOfOneBucket(kEntriesMin, 9);
   const auto table = MustOpen();
+  REQUIRE(Crowd(*table, kEntriesMin, kStartNs + 100 * kMsNs));
   MustClaim(*table, tags[0]);
   FoundRate found = table->rates().Find(tags[0]);
   REQUIRE(RateTable::Swap(found, found.word + 5));
@@ -360,6 +411,38 @@ TEST_CASE("a growth keeps every word that says something, and drops what is free
       REQUIRE(found.entry->window_ns.load() == slow.interval_ns);
       // Nothing is left frozen.
       REQUIRE(RateTable::Swap(found, found.word));
+    }
+  }
+}
+
+TEST_CASE("a free entry that is nobody's is claimed first, then the one that came to rest first") {
+  const std::vector<std::uint64_t> tags = TagsOfOneBucket(kEntriesMin, 18);
+  const auto table = MustOpen();
+  // All eight places, though some want the same one, and all are at rest when the next comes.
+  for (std::size_t i = 0; i < 8; ++i) {
+    const std::int64_t now_ns = kStartNs + static_cast<std::int64_t>(i) * 2 * kMsNs;
+    REQUIRE(MustClaim(*table, tags[i], now_ns) == RateClaimed::kClaimed);
+  }
+  for (std::size_t i = 0; i < 8; ++i) REQUIRE(WordOf(*table, tags[i]) != 0);
+  for (std::size_t i = 8; i < 18; ++i) {
+    const std::int64_t now_ns = kStartNs + static_cast<std::int64_t>(i) * 2 * kMsNs;
+    REQUIRE(MustClaim(*table, tags[i], now_ns) == RateClaimed::kClaimed);
+    for (std::size_t k = 0; k <= i; ++k) REQUIRE((WordOf(*table, tags[k]) != 0) == (k + 8 > i));
+  }
+}
+
+TEST_CASE("a tag that came to rest in the last second keeps its entry while the table may grow") {
+  for (const std::int64_t rates_max : {1024, 2048}) {
+    for (const std::int64_t rests_for_ns : {10 * kMsNs, 1'000 * kMsNs, 1'000 * kMsNs + 1}) {
+      const std::vector<std::uint64_t> tags = TagsOfOneBucket(kEntriesMin, 9);
+      const auto table = MustOpen("", rates_max);
+      REQUIRE(Crowd(*table, kEntriesMin, kStartNs + 10'000 * kMsNs));
+      REQUIRE(MustClaim(*table, tags[0]) == RateClaimed::kClaimed);
+      const RateEntry* const before = table->rates().Find(tags[0]).entry;
+      const std::int64_t now_ns = kStartNs + kMsNs + rests_for_ns;
+      REQUIRE(MustClaim(*table, tags[1], now_ns) == RateClaimed::kClaimed);
+      const bool grows = rates_max > 1024 && rests_for_ns <= 1'000 * kMsNs;
+      CHECK((table->rates().Find(tags[1]).entry != before) == grows);
     }
   }
 }
@@ -453,8 +536,9 @@ TEST_CASE("in a forked child a table of private memory knows no tag and claims n
   const FoundRate found = table->rates().Find(7);
   CHECK(HoldsInChild([&] {
     FoundRate again = found;
-    table->rates().Prefetch(7);
-    return table->rates().Find(7).state == RateLookup::kAbsent &&
+    return table->rates().Lead(7) == nullptr &&
+           table->rates().FindLed(7, found.entry).state == RateLookup::kAbsent &&
+           table->rates().Find(7).state == RateLookup::kAbsent &&
            absl::IsFailedPrecondition(ClaimStatus(*table, 7)) &&
            !RateTable::Swap(found, found.word + 1) && !RateTable::LookAgain(again);
   }));
@@ -530,8 +614,8 @@ TEST_CASE("RateTagOf: another key or another limit has another tag, spread over 
   std::array<std::int64_t, 256> first = {};
   std::array<std::int64_t, 256> second = {};
   for (int key = 0; key < 4096; ++key) {
-    const std::uint64_t rate_key = table->RateKeyOf(absl::StrCat(key));
-    CHECK(rate_key == table->RateKeyOf(absl::StrCat(key)));
+    const FixedString<39> key_id = std::string_view(absl::StrCat(key));
+    const std::uint64_t rate_key = table->RateKeyOf(key_id);
     for (std::uint64_t limit = 0; limit < 16; ++limit) {
       const std::uint64_t tag = LeaseTable::RateTagOf(rate_key, limit << 60);
       tags.insert(tag);

@@ -102,6 +102,20 @@ TEST_CASE("a method is compared exactly: HEAD is not GET, and none is neither") 
                   {"GET /**", "PUT", "/a", false}});
 }
 
+TEST_CASE("of many methods each is told from the others") {
+  std::vector<std::string> patterns;
+  for (char letter = 'A'; letter <= 'Z'; ++letter) {
+    patterns.push_back(absl::StrCat(std::string(1 + patterns.size() % 16, letter), " /a"));
+  }
+  const EndpointMatcher matcher = MatcherOf(patterns);
+  for (std::size_t i = 0; i < patterns.size(); ++i) {
+    const std::string method = patterns[i].substr(0, patterns[i].find(' '));
+    CHECK(matcher.Match({method, "/a"}) == std::uint64_t{1} << i);
+    CHECK(matcher.Match({method + "A", "/a"}) == 0);
+    CHECK(matcher.Match({method.substr(1), "/a"}) == 0);
+  }
+}
+
 TEST_CASE("one route has one normal form, however it is spelled") {
   CheckSpellings({{"/a/b", "", "/a/b?c=/d", true},
                   {"/a/b", "", "/a/b#c", true},
@@ -296,6 +310,28 @@ TEST_CASE("what matches is what the plainest matcher says") {
     REQUIRE_MESSAGE(matched == expected, "case " << i << ", endpoint " << endpoint);
   }
   CHECK(matched_cases > cases);  // else hardly anything was compared
+}
+
+TEST_CASE(
+    "each byte, at each place of paths up to 50 bytes, means what the plainest matcher says") {
+  const std::vector<std::string> patterns = {"/*", "/*/*", "/*/*/*", "/aaaaaaaaaaaaaaa/**"};
+  const EndpointMatcher matcher = MatcherOf(patterns);
+  std::int64_t wrong = 0;
+  for (std::size_t size = 2; size <= 50; ++size) {
+    for (std::size_t place = 1; place < size; ++place) {
+      for (int byte = 0; byte < 256; ++byte) {
+        std::string endpoint(size, 'a');
+        endpoint[0] = '/';
+        if (size > 18) endpoint[16] = '/';
+        endpoint[place] = static_cast<char>(byte);
+        const std::uint64_t matched = matcher.Match({"", endpoint});
+        for (std::size_t i = 0; i < patterns.size(); ++i) {
+          if (NaiveMatches(patterns[i], {"", endpoint}) != ((matched >> i & 1) != 0)) ++wrong;
+        }
+      }
+    }
+  }
+  CHECK(wrong == 0);
 }
 
 TEST_CASE("an endpoint that was made to have a pattern's hash does not match it") {
