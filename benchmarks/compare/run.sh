@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds, and measures Throttl beside other limiters, all in one run.
-#   bash benchmarks/compare/run.sh                 3 to 5 minutes, once all is there
+#   bash benchmarks/compare/run.sh                 2 minutes, once all is there
 #   bash benchmarks/compare/run.sh --help          other numbers of samples, and only some rows
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
