@@ -2,6 +2,8 @@
 # Installs the Debian packages that Throttl needs, and nothing when they are all there.
 #   bash cmake/setup.sh library      what building and linking the library takes
 #   bash cmake/setup.sh benchmarks   that, and what benchmarks/ uses
+#   bash cmake/setup.sh benchmarks-compare   that, and what benchmarks/compare uses; the limiters of
+#                                    PyPI, npm and crates.io go into build/compare
 #   bash cmake/setup.sh tests        all of that, and what tests/run.sh uses; a parser each
 #                                    from PyPI and npm goes into build/oracles
 set -euo pipefail
@@ -10,13 +12,17 @@ library=(g++ cmake ninja-build pkg-config ccache libabsl-dev libsqlite3-dev libx
          libssl-dev zlib1g-dev libutfcpp-dev nlohmann-json3-dev tzdata)
 tests=(doctest-dev librapidcheck-dev clang clang-tidy clang-format python3 python3-venv nodejs npm
        gdb bindfs fuse3 sqlite3 procps util-linux)
-benchmarks=(libbenchmark-dev)
+benchmarks=(libbenchmark-dev libhiredis-dev)
+# redis-tools has the program of the server as well, and starts no service.
+compare=(python3 python3-venv nodejs npm redis-tools util-linux)
+command -v cargo >/dev/null || compare+=(cargo-web)  # Debian's cargo is too old for governor
 
 case "${1:-}" in
   library) wanted=("${library[@]}") ;;
   tests) wanted=("${library[@]}" "${benchmarks[@]}" "${tests[@]}") ;;
   benchmarks) wanted=("${library[@]}" "${benchmarks[@]}") ;;
-  *) echo "usage: bash cmake/setup.sh library|tests|benchmarks" >&2; exit 2 ;;
+  benchmarks-compare) wanted=("${library[@]}" "${benchmarks[@]}" "${compare[@]}") ;;
+  *) echo "usage: bash cmake/setup.sh library|tests|benchmarks|benchmarks-compare" >&2; exit 2 ;;
 esac
 
 install_packages() {
@@ -52,6 +58,8 @@ install_packages() {
 }
 
 install_packages
-if [[ $1 == tests ]]; then
-  bash "$(dirname "${BASH_SOURCE[0]}")/../tests/http/install_oracles.sh"
-fi
+root=$(dirname "${BASH_SOURCE[0]}")/..
+case $1 in
+  tests) bash "$root/tests/http/install_oracles.sh" ;;
+  benchmarks-compare) bash "$root/benchmarks/compare/install_peers.sh" ;;
+esac

@@ -47,6 +47,7 @@ CLEAN = {
         '  log_.abort(absl::StrCat("INSERT", id));\n}\n\n}  // namespace\n',
     "tests/README.md": "", "tests/run.sh": "",
     "tests/package-lock.json": f'{{"version": "{VERSION}"}}\n',
+    "benchmarks/package-lock.json": "{}\n", "benchmarks/Cargo.lock": f'version = "{VERSION}"\n',
 }
 
 # rule: what each plant writes (None: removes). A rule with several halves has a plant for each.

@@ -22,7 +22,8 @@ TOP_LEVEL = set(
     " .ci .clang-format .clang-tidy .gitignore .github".split())
 IGNORED = {".git", "build", "__pycache__", "compile_commands.json"}
 CODE_ENDINGS = (".h", ".cc", ".py", ".sh", ".cmake", ".sql", "CMakeLists.txt")
-REPEATABLE_NAMES = {"README.md", "CMakeLists.txt", "run.sh", "__init__.py"}
+REPEATABLE_NAMES = {"README.md", "CMakeLists.txt", "run.sh", "__init__.py", "requirements.txt",
+                    "package.json", "package-lock.json"}
 NO_README = (".ci", ".github")
 
 # Which folders of src the files of a folder may include, beside their own and the public headers.
@@ -439,7 +440,7 @@ def check_version_once(tree):
         return
     version = re.compile(r"(?<![\d.])" + re.escape(found.group(1)) + r"(?!\.?\d)")
     for source in tree.files:
-        if source.name == "package-lock.json":
+        if source.name in ("package-lock.json", "Cargo.lock"):
             continue  # the versions of others
         hits = list(version.finditer(source.text))
         for match in hits[1 if source is top else 0:]:
