@@ -9,7 +9,8 @@ TickClock::Tick TickClock::ReadAnew() {
     tick.wall_ns = ReadSystemNs(CLOCK_REALTIME_COARSE);
   } while (ReadSystemNs(CLOCK_MONOTONIC_COARSE) != tick.monotonic_ns);
   std::uint64_t sequence = sequence_.load(std::memory_order_relaxed);
-  // One that is written just now is as good.
+  // One that is written just now is as good. (A child that was forked while a thread of its parent
+  // wrote reads anew each time.)
   if ((sequence & 1) != 0 ||
       !sequence_.compare_exchange_strong(sequence, sequence + 1, std::memory_order_acq_rel)) {
     return tick;
