@@ -1,4 +1,5 @@
-# Installs throttl::throttl for find_package(throttl CONFIG) and for pkg-config (throttl-cpp).
+# Installs throttl::throttl and throttl::c for find_package(throttl CONFIG) and for pkg-config
+# (throttl-cpp and throttl).
 option(THROTTL_INSTALL "Make the install target" ${PROJECT_IS_TOP_LEVEL})
 if(NOT THROTTL_INSTALL)
   return()
@@ -8,8 +9,9 @@ include(CMakePackageConfigHelpers)
 
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/ DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
         FILES_MATCHING PATTERN "*.h")
-install(TARGETS throttl_cpp EXPORT throttlTargets
+install(TARGETS throttl_cpp throttl_c EXPORT throttlTargets
         ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
+        LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}
         INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 
 set(throttl_cmake_dir ${CMAKE_INSTALL_LIBDIR}/cmake/throttl)
@@ -27,6 +29,8 @@ install(FILES ${PROJECT_BINARY_DIR}/throttlConfig.cmake
 set(throttl_pkgconfig_dir ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 file(RELATIVE_PATH throttl_pc_to_prefix /${throttl_pkgconfig_dir} /)
 string(REGEX REPLACE "/$" "" throttl_pc_to_prefix "${throttl_pc_to_prefix}")
-configure_file(${PROJECT_SOURCE_DIR}/cmake/throttl-cpp.pc.in
-               ${PROJECT_BINARY_DIR}/throttl-cpp.pc @ONLY)
-install(FILES ${PROJECT_BINARY_DIR}/throttl-cpp.pc DESTINATION ${throttl_pkgconfig_dir})
+foreach(throttl_pc throttl-cpp throttl)
+  configure_file(${PROJECT_SOURCE_DIR}/cmake/${throttl_pc}.pc.in
+                 ${PROJECT_BINARY_DIR}/${throttl_pc}.pc @ONLY)
+  install(FILES ${PROJECT_BINARY_DIR}/${throttl_pc}.pc DESTINATION ${throttl_pkgconfig_dir})
+endforeach()

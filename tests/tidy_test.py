@@ -42,7 +42,8 @@ MAY_INCLUDE = {
 THIRD_PARTY = (
     (r"absl/", tuple(MAY_INCLUDE)),
     (r"openssl/", ("base", "notify")),
-    (r"(xxhash|pthread|zlib|utf8)\.h$|sys/file\.h$", ("base",)),
+    (r"(xxhash|zlib|utf8)\.h$|sys/file\.h$", ("base",)),
+    (r"pthread\.h$", ("base", "capi")),
     (r"sys/mman\.h$", ("lease",)),
     (r"sqlite3\.h$", ("store/sqlite",)),
     (r"nlohmann/", ("http", "export", "notify", "capi", "server", "cli")),
@@ -52,9 +53,11 @@ THIRD_PARTY = (
 )
 PUBLIC_THIRD_PARTY = re.compile(r"absl/(status|time)/")
 C_HEADERS = set(
-    "assert ctype dirent emmintrin endian errno fcntl inttypes limits math poll sched signal stdarg"
-    " stddef stdint stdio stdlib string strings time unistd".split())
+    "assert ctype dirent emmintrin endian errno fcntl inttypes limits malloc math poll sched signal"
+    " stdarg stddef stdint stdio stdlib string strings time unistd".split())
 C_FOLDERS = ("sys/", "linux/", "netinet/", "arpa/", "net/")
+
+C_HEADER = "include/throttl.h"
 
 Violation = collections.namedtuple("Violation", "path line rule message")
 
@@ -252,10 +255,11 @@ def check_header_guard(tree):
             continue
         place = re.sub(r"^(include/)?(throttl/)?", "", source.path)
         guard = "THROTTL_" + re.sub(r"[^A-Z0-9]", "_", place.upper()) + "_"
-        if source.path == "include/throttl.h":
+        if source.path == C_HEADER:
             guard = "THROTTL_H_"
         wanted = f"#ifndef {guard}\n#define {guard}\n"
-        if wanted not in source.text or not source.text.endswith(f"#endif  // {guard}\n"):
+        ends = f"#endif /* {guard} */\n" if source.path == C_HEADER else f"#endif  // {guard}\n"
+        if wanted not in source.text or not source.text.endswith(ends):
             yield at(source, 1, f"its guard shall be {guard}")
 
 
@@ -265,7 +269,10 @@ def check_banner(tree):
             continue
         banner = source.text.split("#", 1)[0]
         first = re.split(r"\n//\n|\n\n|$(?!\n)", banner, 1)[0]
-        if not re.match(r"// (?!Thread safety)[A-Z].*[.:]$", first, re.S):
+        # throttl.h is C of 1999 too, and old compilers want its other comments.
+        begin = r"/\*" if source.path == C_HEADER else "//"
+        first = re.split(r"\n \*\n|\*/", banner, 1)[0] if source.path == C_HEADER else first
+        if not re.match(begin + r" (?!Thread safety)[A-Z].*[.:]$", first, re.S):
             yield at(source, 1, "does not begin with a sentence that says what it is")
         if "Thread safety: " not in banner:
             yield at(source, 1, 'its banner says nothing of "Thread safety:"')

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs a build into a temporary prefix, moves the prefix, and builds and runs the programs of a
-# user against it, with CMake and with pkg-config.
+# user against it, with CMake and with pkg-config, in C++ and in C.
 #   bash tests/consumer/consumer_test.sh BUILD_DIRECTORY
 set -euo pipefail
 
@@ -44,6 +44,17 @@ for program in "${programs[@]}"; do
 done
 
 test "$(pkg-config --modversion throttl-cpp)" = "$version"
+
+echo "== C, with pkg-config"
+read -ra cflags_c <<<"$(pkg-config --cflags throttl)"
+read -ra libs_c <<<"$(pkg-config --libs throttl)"
+for source_c in "$source"/../../examples/c/*.c; do
+  program=$(basename "$source_c" .c)
+  cc -std=c99 -pedantic -Wall -Wextra -Werror "${cflags_c[@]}" "$source_c" "${libs_c[@]}" \
+    -o "$work/$program"
+  LD_LIBRARY_PATH="$work/prefix/lib" "$work/$program" | diff "${source_c%.c}.expected" -
+done
+test "$(pkg-config --modversion throttl)" = "$version"
 
 echo "== clang"
 for program in "${programs[@]}"; do
