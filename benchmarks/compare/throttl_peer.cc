@@ -46,7 +46,7 @@ std::unique_ptr<Engine> EngineWith(const BenchKeys& keys, const std::string& pat
     plan->rate_limits = {
         {.name = "all", .limit = *limits.rate, .window = absl::Seconds(kPeerWindowSeconds)}};
   }
-  const auto put = (*engine)->PutPlan(*plan);
+  const auto put = (*engine)->PutPlan(*plan, {}, CarryOver::kReset);
   Require(put.ok(), put.status().ToString());
   return *std::move(engine);
 }
