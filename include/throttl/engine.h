@@ -77,9 +77,10 @@ struct EngineOptions {
   // 1..2^30 slots of the lease table; 576 bytes each when in use. A table that is in use, or not
   // settled, keeps the number that it was made with.
   std::int64_t active_subjects_max = 1'000'000;
-  // 1..2^30 places for rate limits of keys that are limited at one time; 32 bytes each when in use.
-  // When some 4 in 10 of them are taken, one more limit may find none. A table that is in use keeps
-  // the number that it was made with; one that is made with another number has all limits at rest.
+  // 1..2^30 places for rate limits of keys that are limited, or were in the last second; 32 bytes
+  // each when in use. When some 4 in 10 of them are taken, one more limit may find none. A table
+  // that is in use keeps the number that it was made with; one that is made with another number has
+  // all limits at rest.
   std::int64_t rate_slots_max = 1'000'000;
   std::shared_ptr<Clock> clock = nullptr;  // nullptr: the system's
   std::function<void(std::span<std::uint8_t>)> random =
