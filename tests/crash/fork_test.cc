@@ -128,6 +128,14 @@ struct ForkingOptions {
   int forks = 0;
 };
 
+// The allocator of AddressSanitizer keeps its locks over a fork as they are, so that a child hangs
+// when another thread was inside: until LLVM 18 (llvm-project, pull request 75290), and in g++ 12.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr bool kAllocatorForgetsFork = true;
+#else
+constexpr bool kAllocatorForgetsFork = false;
+#endif
+
 // Four threads work while the process forks at random instants.
 int ForkWhileWorking(const ForkingOptions& options, ForkLedger& ledger) {
   std::unique_ptr<Engine> engine = OpenEngine(options.url, ledger);
@@ -153,7 +161,8 @@ int ForkWhileWorking(const ForkingOptions& options, ForkLedger& ledger) {
   return 0;
 }
 
-TEST_CASE("a process with four working threads forks at any instant, and both sides go on") {
+TEST_CASE("a process with four working threads forks at any instant, and both sides go on" *
+          doctest::skip(kAllocatorForgetsFork)) {
   constexpr int kForksOfOne = 10;
   const ScratchDirectory directory;
   const Shared<ForkLedger> ledger;
@@ -263,7 +272,8 @@ int ForkWhileOpening(const std::string& path, int forks, ForkLedger& ledger) {
   return 0;
 }
 
-TEST_CASE("a process forks while its threads open and close stores: a child inherits nothing") {
+TEST_CASE("a process forks while its threads open and close stores: a child inherits nothing" *
+          doctest::skip(kAllocatorForgetsFork)) {
   const ScratchDirectory directory;
   const Shared<ForkLedger> ledger;
   const std::string path = directory.File("opened.db");
@@ -299,7 +309,8 @@ struct EngineDuringFork final : internal::ForkParticipant {
   std::atomic<bool> made = false;
 };
 
-TEST_CASE("a process forks while a thread makes an engine: the child may make its own") {
+TEST_CASE("a process forks while a thread makes an engine: the child may make its own" *
+          doctest::skip(kAllocatorForgetsFork)) {
   const Shared<ForkLedger> ledger;
   const pid_t process = StartChild([&] {
     EngineDuringFork during;
